@@ -1,0 +1,8 @@
+//! ONNX files: written with a contract inside, read back only where the contract fits.
+
+pub(crate) mod builder;
+pub mod contract;
+mod runtime;
+
+pub use contract::{Contract, Dimension, Port};
+pub use runtime::{OnnxModel, Value};
