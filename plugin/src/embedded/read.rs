@@ -1,0 +1,137 @@
+//! Reads, searches, scrolls and counts on one collection.
+
+use std::collections::HashMap;
+
+use qdrant_edge::external::ordered_float::OrderedFloat;
+use qdrant_edge::{
+    CountRequest, FacetRequest, NamedQuery, QueryEnum, QueryRequest, ScoringQuery, ScrollRequest,
+    SearchParams, VectorInternal,
+};
+
+use super::collection::Collection;
+use super::convert::{
+    facet_value, payload_key, payload_selection, point_of, scored_of, vector_selection,
+};
+use super::settings::EmbeddedSettings;
+use super::validate;
+use crate::filter::Filter;
+use crate::id::PointId;
+use crate::store::{
+    FacetHit, Page, Point, ScoredPoint, Scroll, Search, Selection, StoreError, StoreResult,
+};
+
+pub(super) fn read(
+    collection: &Collection,
+    settings: &EmbeddedSettings,
+    ids: &[PointId],
+    selection: &Selection,
+) -> StoreResult<Vec<Option<Point>>> {
+    check_number("the number of points to read", ids.len(), settings)?;
+    let vectors = vector_selection(collection.name(), &collection.schema(), &selection.vectors)?;
+    let payload = payload_selection(collection.name(), &selection.payload)?;
+    let wanted: Vec<_> = ids.iter().copied().map(qdrant_edge::PointId::from).collect();
+    let records =
+        collection.with_shard(|shard| shard.retrieve(&wanted, Some(payload), Some(vectors)))?;
+    // The engine leaves out missing points, so order and gaps are restored by id; an id that is
+    // asked for twice is answered twice.
+    let mut found: HashMap<PointId, Point> =
+        records.into_iter().map(point_of).map(|point| (point.id, point)).collect();
+    let mut asked: HashMap<PointId, usize> = HashMap::with_capacity(ids.len());
+    for id in ids {
+        *asked.entry(*id).or_default() += 1;
+    }
+    let answers = ids.iter().map(|id| {
+        let left = asked.get_mut(id)?;
+        *left -= 1;
+        if *left == 0 { found.remove(id) } else { found.get(id).cloned() }
+    });
+    Ok(answers.collect())
+}
+
+pub(super) fn search(
+    collection: &Collection,
+    settings: &EmbeddedSettings,
+    search: Search,
+) -> StoreResult<Vec<ScoredPoint>> {
+    let reach = search.limit.saturating_add(search.offset);
+    check_number("limit and offset of the search together", reach, settings)?;
+    let schema = collection.schema();
+    validate::query(collection.name(), &schema, &search.vector_name, &search.query)?;
+    let with_vector = vector_selection(collection.name(), &schema, &search.selection.vectors)?;
+    let with_payload = payload_selection(collection.name(), &search.selection.payload)?;
+    if search.limit == 0 {
+        return Ok(Vec::new());
+    }
+    let nearest = NamedQuery::new(VectorInternal::Dense(search.query), search.vector_name);
+    let request = QueryRequest {
+        prefetches: Vec::new(),
+        query: Some(ScoringQuery::Vector(QueryEnum::Nearest(nearest))),
+        filter: search.filter.map(|filter| filter.engine().clone()),
+        score_threshold: search.score_threshold.map(OrderedFloat),
+        limit: search.limit,
+        offset: search.offset,
+        params: Some(SearchParams { exact: search.exact, ..SearchParams::default() }),
+        with_vector,
+        with_payload,
+    };
+    let found = collection.with_shard(|shard| shard.query(request))?;
+    Ok(found.into_iter().map(scored_of).collect())
+}
+
+pub(super) fn scroll(
+    collection: &Collection,
+    settings: &EmbeddedSettings,
+    scroll: Scroll,
+) -> StoreResult<Page> {
+    check_number("the limit of the page", scroll.limit, settings)?;
+    if scroll.limit == 0 {
+        return Err(StoreError::InvalidRequest {
+            collection: collection.name().to_owned(),
+            detail: "a page of no points never ends; ask for at least 1".to_owned(),
+        });
+    }
+    let schema = collection.schema();
+    let request = ScrollRequest {
+        offset: scroll.from.map(Into::into),
+        limit: Some(scroll.limit),
+        filter: scroll.filter.map(|filter| filter.engine().clone()),
+        with_payload: Some(payload_selection(collection.name(), &scroll.selection.payload)?),
+        with_vector: vector_selection(collection.name(), &schema, &scroll.selection.vectors)?,
+        order_by: None,
+    };
+    let (records, next) = collection.with_shard(|shard| shard.scroll(request))?;
+    Ok(Page { points: records.into_iter().map(point_of).collect(), next: next.map(Into::into) })
+}
+
+pub(super) fn count(collection: &Collection, filter: Option<&Filter>) -> StoreResult<u64> {
+    let filter = filter.map(|filter| filter.engine().clone());
+    let request = CountRequest { filter, exact: true };
+    collection.with_shard(|shard| shard.count(request)).map(|count| count as u64)
+}
+
+pub(super) fn facet(
+    collection: &Collection,
+    settings: &EmbeddedSettings,
+    key: &str,
+    filter: Option<&Filter>,
+    limit: usize,
+) -> StoreResult<Vec<FacetHit>> {
+    check_number("the limit of the facet", limit, settings)?;
+    let key = payload_key(collection.name(), key)?;
+    let filter = filter.map(|filter| filter.engine().clone());
+    let request = FacetRequest { key, limit, filter, exact: true };
+    let response = collection.with_shard(|shard| shard.facet(request))?;
+    let hits = response
+        .hits
+        .into_iter()
+        .map(|hit| FacetHit { value: facet_value(hit.value), count: hit.count as u64 });
+    Ok(hits.collect())
+}
+
+fn check_number(what: &'static str, given: usize, settings: &EmbeddedSettings) -> StoreResult<()> {
+    let limit = settings.maximum_results;
+    if given > limit {
+        return Err(StoreError::TooMany { what, given, limit, setting: "maximum_results" });
+    }
+    Ok(())
+}
