@@ -90,6 +90,7 @@ fn all_formats_give_the_same_data_and_fingerprint() {
         assert_eq!(dataset.items[0].title, "One, or\ntwo", "{report}");
         assert_eq!(dataset.items[0].attributes[0].values, ["a", "b"]);
         assert_eq!(dataset.items[1].vector.as_deref(), Some(&[0.25, -1.0][..]));
+        assert_eq!((dataset.items[2].attributes.len(), &dataset.items[2].vector), (0, &None));
         fingerprints.push(report.fingerprint);
     }
     assert_eq!(fingerprints[0], fingerprints[1]);
@@ -321,6 +322,18 @@ fn settings_survive_being_written_and_refuse_unknown_keys() {
     let message =
         toml_edit::de::from_str::<ImportSettings>("colour = 1").expect_err("unknown").to_string();
     assert!(message.contains("colour"), "{message}");
+}
+
+#[test]
+fn parquet_is_read_across_batches_and_row_groups() {
+    let files = Files::new();
+    let names: Vec<String> = (0..2500).map(|number| format!("u{number}")).collect();
+    let rows: Vec<_> =
+        names.iter().enumerate().map(|(at, name)| (name.as_str(), "i", 1.0, at as i64)).collect();
+    let (dataset, _) = run(&interactions(&parquet_rows(&files, &rows)));
+    assert_eq!(dataset.interactions.len(), 2500);
+    let in_step = |(name, row): (&String, &ImportedInteraction)| row.user == *name;
+    assert!(names.iter().zip(&dataset.interactions).all(in_step), "columns stay in step");
 }
 
 proptest! {

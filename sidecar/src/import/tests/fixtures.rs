@@ -93,10 +93,10 @@ pub(super) fn three_formats(files: &Files) -> [(PathBuf, PathBuf); 3] {
             "{{\"user\":\"{user}\",\"item\":\"{item}\",\"rating\":{rating},\"time\":{time}}}\n"
         );
     }
-    let item_csv =
-        "id,title,words,vector\ni1,\"One, or\ntwo\",a|b,\"[0.5, 1.5]\"\nü2,Zwei,c,0.25 -1\n";
+    let item_csv = "id,title,words,vector\ni1,\"One, or\ntwo\",a|b,\"[0.5, 1.5]\"\nü2,Zwei,c,0.25 -1\ni3,Three,,\n";
     let item_json = "{\"id\":\"i1\",\"title\":\"One, or\\ntwo\",\"words\":[\"a\",\"b\"],\"vector\":[0.5,1.5]}\n\
-                     {\"id\":\"ü2\",\"title\":\"Zwei\",\"words\":[\"c\"],\"vector\":[0.25,-1]}\n";
+                     {\"id\":\"ü2\",\"title\":\"Zwei\",\"words\":[\"c\"],\"vector\":[0.25,-1]}\n\
+                     {\"id\":\"i3\",\"title\":\"Three\",\"words\":[]}\n";
     [
         (files.write("rows.csv", csv), files.write("items.csv", item_csv)),
         (files.write("rows.jsonl", json), files.write("items.jsonl", item_json)),
@@ -112,26 +112,29 @@ pub(super) fn parquet_rows(files: &Files, rows: &[(&str, &str, f32, i64)]) -> Pa
     let file = std::fs::File::create(&path).expect("a file");
     let mut writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::default()))
         .expect("a writer");
-    let mut group = writer.next_row_group().expect("a group");
-    for text in
-        [rows.iter().map(|row| row.0).collect::<Vec<_>>(), rows.iter().map(|row| row.1).collect()]
-    {
-        let values: Vec<ByteArray> = text.into_iter().map(ByteArray::from).collect();
+    for rows in rows.chunks(1500) {
+        let mut group = writer.next_row_group().expect("a group");
+        for text in [
+            rows.iter().map(|row| row.0).collect::<Vec<_>>(),
+            rows.iter().map(|row| row.1).collect(),
+        ] {
+            let values: Vec<ByteArray> = text.into_iter().map(ByteArray::from).collect();
+            let mut column = group.next_column().expect("ok").expect("a column");
+            column.typed::<ByteArrayType>().write_batch(&values, None, None).expect("written");
+            column.close().expect("closed");
+        }
+        let ratings: Vec<f32> = rows.iter().map(|row| row.2).collect();
         let mut column = group.next_column().expect("ok").expect("a column");
-        column.typed::<ByteArrayType>().write_batch(&values, None, None).expect("written");
+        column.typed::<FloatType>().write_batch(&ratings, None, None).expect("written");
         column.close().expect("closed");
+        for _ in ["time", "unused"] {
+            let times: Vec<i64> = rows.iter().map(|row| row.3).collect();
+            let mut column = group.next_column().expect("ok").expect("a column");
+            column.typed::<Int64Type>().write_batch(&times, None, None).expect("written");
+            column.close().expect("closed");
+        }
+        group.close().expect("closed");
     }
-    let ratings: Vec<f32> = rows.iter().map(|row| row.2).collect();
-    let mut column = group.next_column().expect("ok").expect("a column");
-    column.typed::<FloatType>().write_batch(&ratings, None, None).expect("written");
-    column.close().expect("closed");
-    for _ in ["time", "unused"] {
-        let times: Vec<i64> = rows.iter().map(|row| row.3).collect();
-        let mut column = group.next_column().expect("ok").expect("a column");
-        column.typed::<Int64Type>().write_batch(&times, None, None).expect("written");
-        column.close().expect("closed");
-    }
-    group.close().expect("closed");
     writer.close().expect("closed");
     path
 }
@@ -156,13 +159,13 @@ fn parquet_items(files: &Files) -> PathBuf {
             .expect("written");
         column.close().expect("closed");
     };
-    text(&["i1", "ü2"], None);
-    text(&["One, or\ntwo", "Zwei"], None);
-    text(&["a", "b", "c"], Some((&[1, 1, 1], &[0, 1, 0])));
+    text(&["i1", "ü2", "i3"], None);
+    text(&["One, or\ntwo", "Zwei", "Three"], None);
+    text(&["a", "b", "c"], Some((&[1, 1, 1, 0], &[0, 1, 0, 0])));
     let mut column = group.next_column().expect("ok").expect("a column");
     column
         .typed::<FloatType>()
-        .write_batch(&[0.5, 1.5, 0.25, -1.0], Some(&[2, 2, 2, 2]), Some(&[0, 1, 0, 1]))
+        .write_batch(&[0.5, 1.5, 0.25, -1.0], Some(&[2, 2, 2, 2, 0]), Some(&[0, 1, 0, 1, 0]))
         .expect("written");
     column.close().expect("closed");
     group.close().expect("closed");
