@@ -99,7 +99,10 @@ impl TextEmbedder {
             .with_quantization(QuantizationMode::None);
         let mut options = InitOptionsUserDefined::new()
             .with_environment(environment)
-            .with_max_length(settings.maximum_tokens);
+            .with_max_length(settings.maximum_tokens)
+            // Threads that wait by spinning take the cores from the language model beside them: on two
+            // busy cores one text took twice as long with it.
+            .with_session_config("session.intra_op.allow_spinning", "0");
         if settings.threads > 0 {
             options = options.with_intra_threads(settings.threads);
         }
