@@ -9,7 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An array does not have the size that the model or the other arrays need.
-    #[error("{what} has {got}, but {expected} is needed")]
+    #[error("{what} has {got}, but needs {expected}")]
     Shape {
         /// The array at fault.
         what: String,

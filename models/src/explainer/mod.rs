@@ -5,6 +5,8 @@
 
 mod network;
 mod run;
+#[cfg(test)]
+mod tests;
 mod train;
 
 use serde::{Deserialize, Serialize};

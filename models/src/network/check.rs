@@ -127,7 +127,7 @@ mod tests {
     fn a_wrong_width_and_a_nan_are_told_with_their_place() {
         let rows = array![[1.0, 2.0], [3.0, f32::NAN]];
         let wrong = matrix("user vectors", rows.view(), 3).unwrap_err().to_string();
-        assert_eq!(wrong, "user vectors has width 2, but width 3 is needed");
+        assert_eq!(wrong, "user vectors has width 2, but needs width 3");
         let nan = matrix("user vectors", rows.view(), 2).unwrap_err().to_string();
         assert!(nan.contains("NaN at row 1, column 1"), "{nan}");
         assert!(vector("history", &[f32::INFINITY], 1).is_err());

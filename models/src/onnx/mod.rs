@@ -3,6 +3,8 @@
 pub(crate) mod builder;
 pub mod contract;
 mod runtime;
+#[cfg(test)]
+mod tests;
 
 pub use contract::{Contract, Dimension, Port};
 pub use runtime::{OnnxModel, Value};

@@ -10,6 +10,8 @@ mod examples;
 mod export;
 mod network;
 mod run;
+#[cfg(test)]
+mod tests;
 mod train;
 
 use serde::{Deserialize, Serialize};
