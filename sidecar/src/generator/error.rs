@@ -1,0 +1,67 @@
+//! What can go wrong while explanations are generated.
+
+use std::path::PathBuf;
+
+/// Why no text could be generated, or no generator built.
+#[derive(Debug, thiserror::Error)]
+pub enum GeneratorError {
+    /// The caller no longer wants the answer.
+    #[error("generation was cancelled")]
+    Cancelled,
+
+    /// The model file is not there.
+    #[error("no model file at {path}: run `whyrank fetch`, or set `generator.mistralrs.model` to a GGUF file")]
+    ModelMissing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+
+    /// The model file is not a whole GGUF file, or of a kind that cannot be run.
+    #[error("cannot load the model {model}: {reason}; if the file is damaged or cut off, delete it and run `whyrank fetch`")]
+    ModelLoad {
+        /// File or hub id.
+        model: String,
+        /// What the loader said.
+        reason: String,
+    },
+
+    /// The model failed while writing.
+    #[error("the language model failed: {0}")]
+    Model(String),
+
+    /// The server answered with an error after all retries, or its answer was unreadable.
+    #[error("the server at {url} failed: {reason}")]
+    Server {
+        /// Base address of the server.
+        url: String,
+        /// What it said, or why it could not be reached.
+        reason: String,
+    },
+
+    /// The server did not finish in time.
+    #[error("the server at {url} did not finish within {seconds} s (`generator.openai.timeout_seconds`)")]
+    Timeout {
+        /// Base address of the server.
+        url: String,
+        /// The limit.
+        seconds: f64,
+    },
+
+    /// A prompt template or its examples cannot be read or rendered.
+    #[error("prompt template {name}: {reason}")]
+    Template {
+        /// File name of the template.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A setting cannot be used.
+    #[error("`generator.{key}`: {reason}")]
+    Setting {
+        /// Key below `generator`.
+        key: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}

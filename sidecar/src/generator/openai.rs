@@ -1,0 +1,219 @@
+//! A language model behind any server with an OpenAI-compatible interface.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use async_openai::Client;
+use async_openai::config::OpenAIConfig;
+use async_openai::error::OpenAIError;
+use async_openai::middleware::{ReqwestService, retry::OpenAIRetryLayer};
+use async_openai::types::chat::{
+    ChatCompletionRequestAssistantMessage, ChatCompletionRequestMessage, ChatCompletionRequestSystemMessage,
+    ChatCompletionRequestUserMessage, ChatCompletionStreamOptions, CreateChatCompletionRequest, FinishReason,
+};
+use async_trait::async_trait;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+
+use super::error::GeneratorError;
+use super::secret::Secret;
+use super::settings::OpenAiSettings;
+use super::{Delta, Generation, GenerationOptions, Generator, GeneratorIdentity, Prompt, Usage};
+
+/// A client of one server.
+pub struct OpenAiGenerator {
+    client: Client<OpenAIConfig>,
+    identity: GeneratorIdentity,
+    settings: OpenAiSettings,
+}
+
+impl OpenAiGenerator {
+    /// A client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`GeneratorError::Setting`] for an address that is none, an unreadable key file or a limit that is no limit.
+    pub fn new(settings: &OpenAiSettings) -> Result<Self, GeneratorError> {
+        let refuse = |key: &'static str, reason: &str| Err(GeneratorError::Setting { key, reason: reason.to_string() });
+        if !settings.base_url.starts_with("http://") && !settings.base_url.starts_with("https://") {
+            return refuse("openai.base_url", "must begin with http:// or https://");
+        }
+        if settings.model.is_empty() {
+            return refuse("openai.model", "is empty: name the model as the server does");
+        }
+        if !settings.timeout_seconds.is_finite() || !(0.001..=86_400.0).contains(&settings.timeout_seconds) {
+            return refuse("openai.timeout_seconds", "must be between 0.001 and 86400");
+        }
+        let key = api_key(settings.api_key_file.as_deref(), &settings.api_key_environment)?;
+        let config = OpenAIConfig::default()
+            .with_api_base(settings.base_url.trim_end_matches('/'))
+            .with_api_key(key.expose());
+        let service = ServiceBuilder::new()
+            .layer(OpenAIRetryLayer::new(settings.retries))
+            .service(ReqwestService::default());
+        let identity = GeneratorIdentity {
+            generator: "openai".to_string(),
+            model: settings.model.clone(),
+            version: settings.model.clone(),
+        };
+        Ok(Self { client: Client::with_config(config).with_http_service(service), identity, settings: settings.clone() })
+    }
+
+    fn request(&self, prompt: &Prompt<'_>, options: &GenerationOptions) -> CreateChatCompletionRequest {
+        let mut messages: Vec<ChatCompletionRequestMessage> =
+            vec![ChatCompletionRequestSystemMessage::from(prompt.system.as_str()).into()];
+        for example in &prompt.examples {
+            messages.push(ChatCompletionRequestUserMessage::from(example.user.as_str()).into());
+            messages.push(ChatCompletionRequestAssistantMessage::from(example.assistant.as_str()).into());
+        }
+        messages.push(ChatCompletionRequestUserMessage::from(prompt.user.as_str()).into());
+        // `seed` and `max_tokens` are deprecated by OpenAI itself but are what other servers understand.
+        #[allow(deprecated)]
+        CreateChatCompletionRequest {
+            messages,
+            model: self.settings.model.clone(),
+            temperature: Some(options.temperature as f32),
+            seed: Some((options.seed & (i64::MAX as u64)) as i64),
+            max_tokens: (!self.settings.new_token_limit).then_some(options.max_tokens),
+            max_completion_tokens: self.settings.new_token_limit.then_some(options.max_tokens),
+            stream: Some(true),
+            stream_options: Some(ChatCompletionStreamOptions { include_usage: Some(true), include_obfuscation: None }),
+            ..CreateChatCompletionRequest::default()
+        }
+    }
+
+    async fn stream(
+        &self,
+        prompt: &Prompt<'_>,
+        options: &GenerationOptions,
+        deltas: Option<mpsc::Sender<Delta>>,
+    ) -> Result<Generation, GeneratorError> {
+        let started = Instant::now();
+        let failed = |error: OpenAIError| self.failure(&error);
+        let mut stream = self.client.chat().create_stream(self.request(prompt, options)).await.map_err(failed)?;
+        let mut generation = Generation { text: String::new(), truncated: false, usage: Usage::default() };
+        let mut first_token = None;
+        let mut finished = false;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(failed)?;
+            if let Some(counted) = chunk.usage {
+                generation.usage.prompt_tokens = u64::from(counted.prompt_tokens);
+                generation.usage.completion_tokens = u64::from(counted.completion_tokens);
+            }
+            let Some(choice) = chunk.choices.into_iter().next() else { continue };
+            if let Some(piece) = choice.delta.content.filter(|piece| !piece.is_empty()) {
+                first_token.get_or_insert_with(Instant::now);
+                generation.text.push_str(&piece);
+                if let Some(deltas) = &deltas {
+                    deltas.send(Delta::Text(piece)).await.map_err(|_| GeneratorError::Cancelled)?;
+                }
+            }
+            if let Some(reason) = choice.finish_reason {
+                finished = true;
+                generation.truncated = reason == FinishReason::Length;
+            }
+        }
+        if !finished {
+            // A connection that breaks looks like the end of the stream; half an answer is none.
+            let reason = "the answer ended before it was complete".to_string();
+            return Err(GeneratorError::Server { url: self.settings.base_url.clone(), reason });
+        }
+        let first = first_token.unwrap_or_else(Instant::now);
+        generation.usage.prompt_seconds = (first - started).as_secs_f64();
+        generation.usage.completion_seconds = first.elapsed().as_secs_f64();
+        Ok(generation)
+    }
+
+    fn failure(&self, error: &OpenAIError) -> GeneratorError {
+        let mut reason = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !reason.contains(&cause_text) {
+                reason = format!("{reason}: {cause_text}");
+            }
+            source = cause.source();
+        }
+        GeneratorError::Server { url: self.settings.base_url.clone(), reason }
+    }
+}
+
+#[async_trait]
+impl Generator for OpenAiGenerator {
+    fn identity(&self) -> &GeneratorIdentity {
+        &self.identity
+    }
+
+    async fn generate(
+        &self,
+        prompt: &Prompt<'_>,
+        options: &GenerationOptions,
+        deltas: Option<mpsc::Sender<Delta>>,
+        cancel: CancellationToken,
+    ) -> Result<Generation, GeneratorError> {
+        let seconds = self.settings.timeout_seconds;
+        tokio::select! {
+            // Dropping the stream closes the connection, which ends the work on the server.
+            () = cancel.cancelled() => Err(GeneratorError::Cancelled),
+            done = tokio::time::timeout(Duration::from_secs_f64(seconds), self.stream(prompt, options, deltas)) => {
+                done.unwrap_or_else(|_| Err(GeneratorError::Timeout { url: self.settings.base_url.clone(), seconds }))
+            }
+        }
+    }
+}
+
+fn api_key(file: Option<&Path>, environment: &str) -> Result<Secret, GeneratorError> {
+    if let Some(file) = file {
+        let key = std::fs::read_to_string(file).map_err(|error| GeneratorError::Setting {
+            key: "openai.api_key_file",
+            reason: format!("cannot read {}: {error}", file.display()),
+        })?;
+        return header_safe(key.trim(), "openai.api_key_file");
+    }
+    let key = if environment.is_empty() { String::new() } else { std::env::var(environment).unwrap_or_default() };
+    header_safe(key.trim(), "openai.api_key_environment")
+}
+
+/// A key with a character that no header may hold would panic in the client.
+fn header_safe(key: &str, setting: &'static str) -> Result<Secret, GeneratorError> {
+    if key.chars().all(|character| character.is_ascii_graphic()) {
+        return Ok(Secret::new(key));
+    }
+    Err(GeneratorError::Setting { key: setting, reason: "the key has a space or a character outside ASCII".to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> OpenAiSettings {
+        OpenAiSettings { model: "any".into(), api_key_environment: String::new(), ..OpenAiSettings::default() }
+    }
+
+    #[test]
+    fn unusable_settings_are_named() {
+        fn check(change: impl Fn(&mut OpenAiSettings), key: &str) {
+            let mut settings = settings();
+            change(&mut settings);
+            let error = OpenAiGenerator::new(&settings).err().expect(key).to_string();
+            assert!(error.contains(key), "{error}");
+        }
+        assert!(OpenAiGenerator::new(&settings()).is_ok());
+        check(|settings| settings.base_url = "localhost".into(), "openai.base_url");
+        check(|settings| settings.model.clear(), "openai.model");
+        check(|settings| settings.timeout_seconds = f64::NAN, "openai.timeout_seconds");
+        check(|settings| settings.api_key_file = Some("/nowhere/key".into()), "openai.api_key_file");
+    }
+
+    #[test]
+    fn the_key_comes_from_its_file_and_is_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, "sk-secret\n").unwrap();
+        assert_eq!(api_key(Some(&file), "").unwrap().expose(), "sk-secret");
+        std::fs::write(&file, "two words").unwrap();
+        let error = api_key(Some(&file), "").unwrap_err().to_string();
+        assert!(error.contains("api_key_file") && !error.contains("two words"), "{error}");
+    }
+}
