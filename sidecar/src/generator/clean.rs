@@ -96,13 +96,15 @@ impl CleanPair {
         for item in shown.evidence.liked.iter_mut().chain(&mut shown.evidence.disliked) {
             item.similarity = 0.0;
         }
-        let bytes = serde_json::to_vec(&shown).expect("a struct of strings and finite numbers serialises");
+        let bytes =
+            serde_json::to_vec(&shown).expect("a struct of strings and finite numbers serialises");
         short_hash(&bytes, 16)
     }
 
     /// Every title that an explanation of this pair may name, the item's own first.
     pub(crate) fn titles(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.item.title.as_str()).chain(self.evidence_items().map(|item| item.title.as_str()))
+        std::iter::once(self.item.title.as_str())
+            .chain(self.evidence_items().map(|item| item.title.as_str()))
     }
 
     /// Liked, then disliked items.
@@ -173,8 +175,20 @@ pub(crate) fn clean_text(text: &str, limit: usize) -> String {
 /// Words that, before a colon, look like a turn of the conversation or a line of the answer.
 fn imitates_a_turn(word: &str) -> bool {
     const TURNS: [&str; 14] = [
-        "system", "assistant", "user", "human", "ai", "instruction", "instructions", "prompt", "why", "not",
-        "liked", "disliked", "item", "person",
+        "system",
+        "assistant",
+        "user",
+        "human",
+        "ai",
+        "instruction",
+        "instructions",
+        "prompt",
+        "why",
+        "not",
+        "liked",
+        "disliked",
+        "item",
+        "person",
     ];
     TURNS.contains(&word.to_lowercase().as_str())
 }
@@ -206,10 +220,16 @@ fn without_tags(text: &str) -> String {
 fn harmless(character: char) -> Option<char> {
     match character {
         // Invisible: zero width, direction overrides, tags, private use, byte order mark.
-        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => None,
-        '\u{e000}'..='\u{f8ff}' | '\u{feff}' | '\u{fff0}'..='\u{fffd}' | '\u{e0000}'..='\u{10ffff}' => None,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => {
+            None
+        }
+        '\u{e000}'..='\u{f8ff}'
+        | '\u{feff}'
+        | '\u{fff0}'..='\u{fffd}'
+        | '\u{e0000}'..='\u{10ffff}' => None,
         // Markup, delimiters of templates and of prompts.
-        '<' | '>' | '{' | '}' | '[' | ']' | '|' | '`' | '#' | '*' | '~' | '^' | '\\' | '＜' | '＞' | '｜' => Some(' '),
+        '<' | '>' | '{' | '}' | '[' | ']' | '|' | '`' | '#' | '*' | '~' | '^' | '\\' | '＜'
+        | '＞' | '｜' => Some(' '),
         '"' | '“' | '”' | '„' | '«' | '»' | '＂' => Some('\''),
         _ if character.is_control() || character.is_whitespace() => Some(' '),
         _ => Some(character),
@@ -256,7 +276,8 @@ mod tests {
         let settings = CleaningSettings::default();
         let mut pair = PairContext::default();
         pair.item.title = "Alien".into();
-        pair.evidence.liked = vec![EvidenceItem { title: "Aliens".into(), ..EvidenceItem::default() }];
+        pair.evidence.liked =
+            vec![EvidenceItem { title: "Aliens".into(), ..EvidenceItem::default() }];
         let version = CleanPair::new(&pair, &settings).profile_version();
         assert_eq!(version.len(), 16);
         pair.evidence.liked[0].similarity = 0.7;

@@ -10,14 +10,18 @@ pub enum GeneratorError {
     Cancelled,
 
     /// The model file is not there.
-    #[error("no model file at {path}: run `whyrank fetch`, or set `generator.mistralrs.model` to a GGUF file")]
+    #[error(
+        "no model file at {path}: run `whyrank fetch`, or set `generator.mistralrs.model` to a GGUF file"
+    )]
     ModelMissing {
         /// Where it was looked for.
         path: PathBuf,
     },
 
     /// The model file is not a whole GGUF file, or of a kind that cannot be run.
-    #[error("cannot load the model {model}: {reason}; if the file is damaged or cut off, delete it and run `whyrank fetch`")]
+    #[error(
+        "cannot load the model {model}: {reason}; if the file is damaged or cut off, delete it and run `whyrank fetch`"
+    )]
     ModelLoad {
         /// File or hub id.
         model: String,
@@ -39,7 +43,9 @@ pub enum GeneratorError {
     },
 
     /// The server did not finish in time.
-    #[error("the server at {url} did not finish within {seconds} s (`generator.openai.timeout_seconds`)")]
+    #[error(
+        "the server at {url} did not finish within {seconds} s (`generator.openai.timeout_seconds`)"
+    )]
     Timeout {
         /// Base address of the server.
         url: String,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Generator, GeneratorError, GeneratorKind, GeneratorSettings, OpenAiGenerator, Prompts, TemplateGenerator,
-    Validator, Writer,
+    Generator, GeneratorError, GeneratorKind, GeneratorSettings, OpenAiGenerator, Prompts,
+    TemplateGenerator, Validator, Writer,
 };
 
 /// Builds the generator that `settings` name; a language model in this process is loaded, which takes seconds.
@@ -16,12 +16,15 @@ pub async fn build(settings: &GeneratorSettings) -> Result<Arc<dyn Generator>, G
         GeneratorKind::Template => Arc::new(TemplateGenerator::default()),
         GeneratorKind::OpenAi => Arc::new(OpenAiGenerator::new(&settings.openai)?),
         #[cfg(feature = "mistralrs")]
-        GeneratorKind::Mistralrs => Arc::new(super::MistralrsGenerator::load(&settings.mistralrs).await?),
+        GeneratorKind::Mistralrs => {
+            Arc::new(super::MistralrsGenerator::load(&settings.mistralrs).await?)
+        }
         #[cfg(not(feature = "mistralrs"))]
         GeneratorKind::Mistralrs => {
             return Err(GeneratorError::Setting {
                 key: "kind",
-                reason: "this build has no `mistralrs` feature: use `openai` or `template`".to_string(),
+                reason: "this build has no `mistralrs` feature: use `openai` or `template`"
+                    .to_string(),
             });
         }
     })
@@ -32,9 +35,19 @@ impl Writer {
     ///
     /// # Errors
     /// When a prompt template cannot be used.
-    pub fn from_settings(generator: Arc<dyn Generator>, settings: &GeneratorSettings) -> Result<Self, GeneratorError> {
-        let prompts = Prompts::load(settings.prompts.as_deref(), settings.prompt_style, &settings.cleaning)?;
+    pub fn from_settings(
+        generator: Arc<dyn Generator>,
+        settings: &GeneratorSettings,
+    ) -> Result<Self, GeneratorError> {
+        let prompts =
+            Prompts::load(settings.prompts.as_deref(), settings.prompt_style, &settings.cleaning)?;
         let validator = Validator::new(settings.validation.clone(), prompts.example_titles());
-        Ok(Self::new(generator, prompts, validator, settings.cleaning.clone(), settings.writer.clone()))
+        Ok(Self::new(
+            generator,
+            prompts,
+            validator,
+            settings.cleaning.clone(),
+            settings.writer.clone(),
+        ))
     }
 }

@@ -13,7 +13,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use futures::FutureExt;
 use mistralrs::{
-    Constraint, GgufModelBuilder, Model, ModelBuilder, RequestBuilder, Response, SamplingParams, TextMessageRole,
+    Constraint, GgufModelBuilder, Model, ModelBuilder, RequestBuilder, Response, SamplingParams,
+    TextMessageRole,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc};
@@ -44,15 +45,21 @@ impl MistralrsGenerator {
     }
 
     /// Loads without refusing the combinations that [`MistralrsGenerator::load`] refuses.
-    pub(crate) async fn load_unchecked(settings: &MistralrsSettings) -> Result<Self, GeneratorError> {
+    pub(crate) async fn load_unchecked(
+        settings: &MistralrsSettings,
+    ) -> Result<Self, GeneratorError> {
         let path = PathBuf::from(&settings.model);
-        let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+        let is_gguf =
+            path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         if is_gguf && settings.file.is_none() {
             check_gguf(&path)?;
         }
-        let load_error = |reason: String| GeneratorError::ModelLoad { model: settings.model.clone(), reason };
+        let load_error =
+            |reason: String| GeneratorError::ModelLoad { model: settings.model.clone(), reason };
         let hashed = path.clone();
-        let version = tokio::task::spawn_blocking(move || if is_gguf { file_version(&hashed).map(Some) } else { Ok(None) });
+        let version = tokio::task::spawn_blocking(move || {
+            if is_gguf { file_version(&hashed).map(Some) } else { Ok(None) }
+        });
         let wanted = settings.clone();
         let runtime = tokio::runtime::Handle::current();
         // Loading blocks for seconds, so it must not run on a thread that serves requests; and the
@@ -80,7 +87,9 @@ impl MistralrsGenerator {
 /// Refuses what was measured to go wrong; the tests `batched_output_equals_sequential` show it.
 fn refuse_unsafe(settings: &MistralrsSettings) -> Result<(), GeneratorError> {
     let on_gpu = cfg!(feature = "cuda") && !settings.force_cpu;
-    let refuse = |key: &'static str, reason: &str| Err(GeneratorError::Setting { key, reason: reason.to_string() });
+    let refuse = |key: &'static str, reason: &str| {
+        Err(GeneratorError::Setting { key, reason: reason.to_string() })
+    };
     if settings.model.is_empty() {
         return refuse("mistralrs.model", "is empty: name a GGUF file or a hub id");
     }
@@ -88,10 +97,16 @@ fn refuse_unsafe(settings: &MistralrsSettings) -> Result<(), GeneratorError> {
         return refuse("mistralrs.parallel", "must be at least 1");
     }
     if settings.parallel > 1 && !on_gpu {
-        return refuse("mistralrs.parallel", "must be 1 on a CPU, where prompts of unequal length corrupt each other");
+        return refuse(
+            "mistralrs.parallel",
+            "must be 1 on a CPU, where prompts of unequal length corrupt each other",
+        );
     }
     if settings.prefix_cache > 0 && !on_gpu {
-        return refuse("mistralrs.prefix_cache", "must be 0 on a CPU, where kept prompts are never evicted from memory");
+        return refuse(
+            "mistralrs.prefix_cache",
+            "must be 0 on a CPU, where kept prompts are never evicted from memory",
+        );
     }
     Ok(())
 }
@@ -101,7 +116,10 @@ async fn build(settings: &MistralrsSettings, path: &Path, is_gguf: bool) -> anyh
     let gguf = match &settings.file {
         Some(file) => Some((settings.model.clone(), file.clone())),
         None if is_gguf => {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
             let name = path.file_name().unwrap_or_default();
             Some((folder.to_string_lossy().into_owned(), name.to_string_lossy().into_owned()))
         }
@@ -143,7 +161,10 @@ fn check_gguf(path: &Path) -> Result<(), GeneratorError> {
             return Err(GeneratorError::ModelMissing { path: path.to_path_buf() });
         }
         Err(error) => {
-            return Err(GeneratorError::ModelLoad { model: path.display().to_string(), reason: error.to_string() });
+            return Err(GeneratorError::ModelLoad {
+                model: path.display().to_string(),
+                reason: error.to_string(),
+            });
         }
         Ok(mut file) => {
             // A file shorter than this leaves zeros, which are no magic number either.
@@ -164,7 +185,8 @@ fn file_version(path: &Path) -> std::io::Result<String> {
 }
 
 fn identity(settings: &MistralrsSettings, version: Option<String>) -> GeneratorIdentity {
-    let stem = Path::new(&settings.model).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem =
+        Path::new(&settings.model).file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let revision = settings.revision.as_deref().unwrap_or("main");
     let file = settings.file.as_deref().unwrap_or_default();
     GeneratorIdentity {
@@ -175,7 +197,10 @@ fn identity(settings: &MistralrsSettings, version: Option<String>) -> GeneratorI
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("the loader panicked").to_string()
 }
 
@@ -211,11 +236,16 @@ impl Generator for MistralrsGenerator {
             let chunk = match response {
                 Some(Response::Chunk(chunk)) => chunk,
                 Some(other) => return Err(GeneratorError::Model(unexpected(other))),
-                None => return Err(GeneratorError::Model("the engine ended without finishing its answer".to_string())),
+                None => {
+                    return Err(GeneratorError::Model(
+                        "the engine ended without finishing its answer".to_string(),
+                    ));
+                }
             };
             let first = *first_token.get_or_insert_with(Instant::now);
             let choice = chunk.choices.into_iter().next();
-            let (piece, finish) = choice.map_or((None, None), |choice| (choice.delta.content, choice.finish_reason));
+            let (piece, finish) =
+                choice.map_or((None, None), |choice| (choice.delta.content, choice.finish_reason));
             if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
                 text.push_str(&piece);
                 if let Some(deltas) = &deltas {
@@ -241,18 +271,20 @@ impl Generator for MistralrsGenerator {
 
 impl MistralrsGenerator {
     fn request(&self, prompt: &Prompt<'_>, options: &GenerationOptions) -> RequestBuilder {
-        let mut request = RequestBuilder::new().add_message(TextMessageRole::System, &prompt.system);
+        let mut request =
+            RequestBuilder::new().add_message(TextMessageRole::System, &prompt.system);
         for example in &prompt.examples {
             request = request
                 .add_message(TextMessageRole::User, &example.user)
                 .add_message(TextMessageRole::Assistant, &example.assistant);
         }
-        request = request.add_message(TextMessageRole::User, &prompt.user).set_sampling(SamplingParams {
-            // The engine always takes the most probable token: sampling, if any, is done before it.
-            temperature: Some(0.0),
-            max_len: Some(options.max_tokens as usize),
-            ..SamplingParams::neutral()
-        });
+        request =
+            request.add_message(TextMessageRole::User, &prompt.user).set_sampling(SamplingParams {
+                // The engine always takes the most probable token: sampling, if any, is done before it.
+                temperature: Some(0.0),
+                max_len: Some(options.max_tokens as usize),
+                ..SamplingParams::neutral()
+            });
         if options.temperature > 0.0 {
             request = request.add_logits_processor(Arc::new(SeededSampling {
                 seed: options.seed,
@@ -261,7 +293,9 @@ impl MistralrsGenerator {
             }));
         }
         match &options.pattern {
-            Some(pattern) if self.enforce_format => request.set_constraint(Constraint::Regex(pattern.clone())),
+            Some(pattern) if self.enforce_format => {
+                request.set_constraint(Constraint::Regex(pattern.clone()))
+            }
             _ => request,
         }
     }

@@ -14,7 +14,10 @@ fn model_file() -> std::path::PathBuf {
 }
 
 fn settings() -> MistralrsSettings {
-    MistralrsSettings { model: model_file().to_string_lossy().into_owned(), ..MistralrsSettings::default() }
+    MistralrsSettings {
+        model: model_file().to_string_lossy().into_owned(),
+        ..MistralrsSettings::default()
+    }
 }
 
 /// Loading takes a second and 200 MB, so all tests share one model.
@@ -25,10 +28,16 @@ async fn model() -> Arc<MistralrsGenerator> {
 }
 
 fn pair(title: &str, text: &str, genre: &str) -> CleanPair {
-    let item = |title: &str| EvidenceItem { title: title.into(), attributes: vec![genre.into()], ..Default::default() };
+    let item = |title: &str| EvidenceItem {
+        title: title.into(),
+        attributes: vec![genre.into()],
+        ..Default::default()
+    };
     let mut pair = PairContext::default();
-    pair.item = ItemBrief { title: title.into(), text: text.into(), attributes: vec![genre.into()] };
-    pair.evidence = Evidence { liked: vec![item("Star Wars (1977)")], disliked: vec![item("Saw (2004)")] };
+    pair.item =
+        ItemBrief { title: title.into(), text: text.into(), attributes: vec![genre.into()] };
+    pair.evidence =
+        Evidence { liked: vec![item("Star Wars (1977)")], disliked: vec![item("Saw (2004)")] };
     CleanPair::new(&pair, &CleaningSettings::default())
 }
 
@@ -36,13 +45,23 @@ fn prompts(style: PromptStyle) -> Prompts {
     Prompts::load(None, style, &CleaningSettings::default()).unwrap()
 }
 
-async fn generate(generator: &dyn Generator, pair: &CleanPair, options: &GenerationOptions) -> Generation {
+async fn generate(
+    generator: &dyn Generator,
+    pair: &CleanPair,
+    options: &GenerationOptions,
+) -> Generation {
     let prompt = prompts(PromptStyle::Joint).render(pair, Side::Both).unwrap();
     generator.generate(&prompt, options, None, CancellationToken::new()).await.unwrap()
 }
 
 fn options(temperature: f64, seed: u64) -> GenerationOptions {
-    GenerationOptions { temperature, seed, max_tokens: 40, pattern: Some(Side::Both.pattern()), ..Default::default() }
+    GenerationOptions {
+        temperature,
+        seed,
+        max_tokens: 40,
+        pattern: Some(Side::Both.pattern()),
+        ..Default::default()
+    }
 }
 
 #[tokio::test]
@@ -54,14 +73,23 @@ async fn a_seed_repeats_its_text_and_another_differs() {
     let again = generate(&*model, &pair, &options(0.9, 1)).await;
     assert_eq!(first.text, again.text);
     assert_ne!(first.text, other.text);
-    assert!(first.usage.prompt_tokens > 100 && first.usage.completion_tokens > 5, "{:?}", first.usage);
+    assert!(
+        first.usage.prompt_tokens > 100 && first.usage.completion_tokens > 5,
+        "{:?}",
+        first.usage
+    );
     assert!(first.usage.prompt_seconds > 0.0 && first.usage.completion_seconds > 0.0);
     assert_eq!(model.identity().version, "b179c9523d0e");
 }
 
 #[tokio::test]
 async fn the_format_is_enforced() {
-    let generation = generate(&*model().await, &pair("Alien", "", "Sci-Fi"), &GenerationOptions { max_tokens: 120, ..options(0.0, 0) }).await;
+    let generation = generate(
+        &*model().await,
+        &pair("Alien", "", "Sci-Fi"),
+        &GenerationOptions { max_tokens: 120, ..options(0.0, 0) },
+    )
+    .await;
     assert!(generation.text.starts_with("WHY: "), "{}", generation.text);
     assert!(generation.truncated || generation.text.contains("\nWHY NOT: "), "{}", generation.text);
     assert!(generation.text.lines().count() <= 2, "{}", generation.text);
@@ -72,15 +100,20 @@ async fn the_format_is_enforced() {
 #[tokio::test]
 async fn batched_output_equals_sequential() {
     let model = model().await;
-    let long = "A crew in deep space answers a call and finds what it should not have found. ".repeat(3);
-    let pairs = [pair("Alien (1979)", "", "Sci-Fi"), pair("Heat", &long, "Crime"), pair("Up", "A house flies.", "Children's")];
+    let long =
+        "A crew in deep space answers a call and finds what it should not have found. ".repeat(3);
+    let pairs = [
+        pair("Alien (1979)", "", "Sci-Fi"),
+        pair("Heat", &long, "Crime"),
+        pair("Up", "A house flies.", "Children's"),
+    ];
     let mut alone = Vec::new();
     for pair in &pairs {
         alone.push(generate(&*model, pair, &options(0.0, 0)).await.text);
     }
-    let together = futures::future::join_all(pairs.iter().map(|pair| async {
-        generate(&*model, pair, &options(0.0, 0)).await.text
-    }));
+    let together = futures::future::join_all(
+        pairs.iter().map(|pair| async { generate(&*model, pair, &options(0.0, 0)).await.text }),
+    );
     assert_eq!(together.await, alone);
 }
 
@@ -101,7 +134,8 @@ async fn missing_and_damaged_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     let load = || async {
-        let settings = MistralrsSettings { model: path.to_string_lossy().into_owned(), ..Default::default() };
+        let settings =
+            MistralrsSettings { model: path.to_string_lossy().into_owned(), ..Default::default() };
         MistralrsGenerator::load(&settings).await.err().expect("a fault")
     };
     assert!(matches!(load().await, GeneratorError::ModelMissing { .. }));
@@ -111,7 +145,10 @@ async fn missing_and_damaged_files_are_named() {
     for share in [1000, 50, 2] {
         std::fs::write(&path, &whole[..whole.len() / share]).unwrap();
         let error = load().await;
-        assert!(error.to_string().contains("cut off") && error.to_string().contains("model.gguf"), "{error}");
+        assert!(
+            error.to_string().contains("cut off") && error.to_string().contains("model.gguf"),
+            "{error}"
+        );
     }
 }
 
@@ -129,8 +166,10 @@ async fn deltas_joined_are_the_text() {
         }
         joined
     };
-    let (generation, joined) =
-        tokio::join!(model.generate(&prompt, &options, Some(sender), CancellationToken::new()), listen);
+    let (generation, joined) = tokio::join!(
+        model.generate(&prompt, &options, Some(sender), CancellationToken::new()),
+        listen
+    );
     assert_eq!(generation.unwrap().text, joined);
 }
 
@@ -139,13 +178,17 @@ async fn a_caller_that_leaves_frees_the_model() {
     let (model, pair) = (model().await, pair("Alien", "", "Sci-Fi"));
     let prompts = prompts(PromptStyle::Joint);
     let prompt = prompts.render(&pair, Side::Both).unwrap();
-    let endless = GenerationOptions { max_tokens: 1500, pattern: Some(r"(a|b)+".into()), ..options(0.9, 3) };
+    let endless =
+        GenerationOptions { max_tokens: 1500, pattern: Some(r"(a|b)+".into()), ..options(0.9, 3) };
     let (sender, mut receiver) = mpsc::channel(1);
     let leave = async {
         receiver.recv().await;
         drop(receiver);
     };
-    let (left, ()) = tokio::join!(model.generate(&prompt, &endless, Some(sender), CancellationToken::new()), leave);
+    let (left, ()) = tokio::join!(
+        model.generate(&prompt, &endless, Some(sender), CancellationToken::new()),
+        leave
+    );
     assert!(matches!(left, Err(GeneratorError::Cancelled)), "{left:?}");
 
     let cancel = CancellationToken::new();
@@ -154,12 +197,14 @@ async fn a_caller_that_leaves_frees_the_model() {
         receiver.recv().await;
         cancel.cancel();
     };
-    let (left, ()) = tokio::join!(model.generate(&prompt, &endless, Some(sender), cancel.clone()), fire);
+    let (left, ()) =
+        tokio::join!(model.generate(&prompt, &endless, Some(sender), cancel.clone()), fire);
     assert!(matches!(left, Err(GeneratorError::Cancelled)), "{left:?}");
 
     // 1500 tokens take the better part of a minute; the next caller must not wait for them.
     let next = options(0.0, 0);
-    let next = tokio::time::timeout(Duration::from_secs(300), generate(&*model, &pair, &next)).await;
+    let next =
+        tokio::time::timeout(Duration::from_secs(300), generate(&*model, &pair, &next)).await;
     assert!(!next.expect("the model is free").text.is_empty());
 }
 
@@ -175,8 +220,13 @@ async fn hostile_huge_and_foreign_items_get_a_valid_explanation() {
     let huge = "A very long story. ".repeat(100_000 / 19);
     for text in [hostile, &huge, "静かな海の物語。主人公は旅に出る。", ""] {
         let mut pair = PairContext::default();
-        pair.item = ItemBrief { title: "Жизнь (2001)".into(), text: text.into(), attributes: vec!["Драма".into()] };
-        pair.evidence.liked = vec![EvidenceItem { title: "静かな海".into(), ..EvidenceItem::default() }];
+        pair.item = ItemBrief {
+            title: "Жизнь (2001)".into(),
+            text: text.into(),
+            attributes: vec!["Драма".into()],
+        };
+        pair.evidence.liked =
+            vec![EvidenceItem { title: "静かな海".into(), ..EvidenceItem::default() }];
         let written = writer.write(&pair, 5, None, CancellationToken::new()).await.unwrap();
         let clean = CleanPair::new(&pair, &settings.cleaning);
         let validator = Validator::new(ValidationSettings::default(), Vec::new());

@@ -110,13 +110,7 @@ pub struct GenerationOptions {
 
 impl Default for GenerationOptions {
     fn default() -> Self {
-        Self {
-            seed: 0,
-            temperature: 0.0,
-            min_probability: 0.1,
-            max_tokens: 120,
-            pattern: None,
-        }
+        Self { seed: 0, temperature: 0.0, min_probability: 0.1, max_tokens: 120, pattern: None }
     }
 }
 

@@ -8,8 +8,9 @@ use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::{ReqwestService, retry::OpenAIRetryLayer};
 use async_openai::types::chat::{
-    ChatCompletionRequestAssistantMessage, ChatCompletionRequestMessage, ChatCompletionRequestSystemMessage,
-    ChatCompletionRequestUserMessage, ChatCompletionStreamOptions, CreateChatCompletionRequest, FinishReason,
+    ChatCompletionRequestAssistantMessage, ChatCompletionRequestMessage,
+    ChatCompletionRequestSystemMessage, ChatCompletionRequestUserMessage,
+    ChatCompletionStreamOptions, CreateChatCompletionRequest, FinishReason,
 };
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -35,14 +36,18 @@ impl OpenAiGenerator {
     /// # Errors
     /// [`GeneratorError::Setting`] for an address that is none, an unreadable key file or a limit that is no limit.
     pub fn new(settings: &OpenAiSettings) -> Result<Self, GeneratorError> {
-        let refuse = |key: &'static str, reason: &str| Err(GeneratorError::Setting { key, reason: reason.to_string() });
+        let refuse = |key: &'static str, reason: &str| {
+            Err(GeneratorError::Setting { key, reason: reason.to_string() })
+        };
         if !settings.base_url.starts_with("http://") && !settings.base_url.starts_with("https://") {
             return refuse("openai.base_url", "must begin with http:// or https://");
         }
         if settings.model.is_empty() {
             return refuse("openai.model", "is empty: name the model as the server does");
         }
-        if !settings.timeout_seconds.is_finite() || !(0.001..=86_400.0).contains(&settings.timeout_seconds) {
+        if !settings.timeout_seconds.is_finite()
+            || !(0.001..=86_400.0).contains(&settings.timeout_seconds)
+        {
             return refuse("openai.timeout_seconds", "must be between 0.001 and 86400");
         }
         let key = api_key(settings.api_key_file.as_deref(), &settings.api_key_environment)?;
@@ -57,15 +62,25 @@ impl OpenAiGenerator {
             model: settings.model.clone(),
             version: settings.model.clone(),
         };
-        Ok(Self { client: Client::with_config(config).with_http_service(service), identity, settings: settings.clone() })
+        Ok(Self {
+            client: Client::with_config(config).with_http_service(service),
+            identity,
+            settings: settings.clone(),
+        })
     }
 
-    fn request(&self, prompt: &Prompt<'_>, options: &GenerationOptions) -> CreateChatCompletionRequest {
+    fn request(
+        &self,
+        prompt: &Prompt<'_>,
+        options: &GenerationOptions,
+    ) -> CreateChatCompletionRequest {
         let mut messages: Vec<ChatCompletionRequestMessage> =
             vec![ChatCompletionRequestSystemMessage::from(prompt.system.as_str()).into()];
         for example in &prompt.examples {
             messages.push(ChatCompletionRequestUserMessage::from(example.user.as_str()).into());
-            messages.push(ChatCompletionRequestAssistantMessage::from(example.assistant.as_str()).into());
+            messages.push(
+                ChatCompletionRequestAssistantMessage::from(example.assistant.as_str()).into(),
+            );
         }
         messages.push(ChatCompletionRequestUserMessage::from(prompt.user.as_str()).into());
         // `seed` and `max_tokens` are deprecated by OpenAI itself but are what other servers understand.
@@ -78,7 +93,10 @@ impl OpenAiGenerator {
             max_tokens: (!self.settings.new_token_limit).then_some(options.max_tokens),
             max_completion_tokens: self.settings.new_token_limit.then_some(options.max_tokens),
             stream: Some(true),
-            stream_options: Some(ChatCompletionStreamOptions { include_usage: Some(true), include_obfuscation: None }),
+            stream_options: Some(ChatCompletionStreamOptions {
+                include_usage: Some(true),
+                include_obfuscation: None,
+            }),
             ..CreateChatCompletionRequest::default()
         }
     }
@@ -91,8 +109,14 @@ impl OpenAiGenerator {
     ) -> Result<Generation, GeneratorError> {
         let started = Instant::now();
         let failed = |error: OpenAIError| self.failure(&error);
-        let mut stream = self.client.chat().create_stream(self.request(prompt, options)).await.map_err(failed)?;
-        let mut generation = Generation { text: String::new(), truncated: false, usage: Usage::default() };
+        let mut stream = self
+            .client
+            .chat()
+            .create_stream(self.request(prompt, options))
+            .await
+            .map_err(failed)?;
+        let mut generation =
+            Generation { text: String::new(), truncated: false, usage: Usage::default() };
         let mut first_token = None;
         let mut finished = false;
         while let Some(chunk) = stream.next().await {
@@ -171,7 +195,11 @@ fn api_key(file: Option<&Path>, environment: &str) -> Result<Secret, GeneratorEr
         })?;
         return header_safe(key.trim(), "openai.api_key_file");
     }
-    let key = if environment.is_empty() { String::new() } else { std::env::var(environment).unwrap_or_default() };
+    let key = if environment.is_empty() {
+        String::new()
+    } else {
+        std::env::var(environment).unwrap_or_default()
+    };
     header_safe(key.trim(), "openai.api_key_environment")
 }
 
@@ -180,7 +208,10 @@ fn header_safe(key: &str, setting: &'static str) -> Result<Secret, GeneratorErro
     if key.chars().all(|character| character.is_ascii_graphic()) {
         return Ok(Secret::new(key));
     }
-    Err(GeneratorError::Setting { key: setting, reason: "the key has a space or a character outside ASCII".to_string() })
+    Err(GeneratorError::Setting {
+        key: setting,
+        reason: "the key has a space or a character outside ASCII".to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -188,7 +219,11 @@ mod tests {
     use super::*;
 
     fn settings() -> OpenAiSettings {
-        OpenAiSettings { model: "any".into(), api_key_environment: String::new(), ..OpenAiSettings::default() }
+        OpenAiSettings {
+            model: "any".into(),
+            api_key_environment: String::new(),
+            ..OpenAiSettings::default()
+        }
     }
 
     #[test]
@@ -203,7 +238,10 @@ mod tests {
         check(|settings| settings.base_url = "localhost".into(), "openai.base_url");
         check(|settings| settings.model.clear(), "openai.model");
         check(|settings| settings.timeout_seconds = f64::NAN, "openai.timeout_seconds");
-        check(|settings| settings.api_key_file = Some("/nowhere/key".into()), "openai.api_key_file");
+        check(
+            |settings| settings.api_key_file = Some("/nowhere/key".into()),
+            "openai.api_key_file",
+        );
     }
 
     #[test]

@@ -59,12 +59,19 @@ mod tests {
             let mut pair = PairContext::default();
             pair.item.title = "Help! (1965)".into();
             let pair = CleanPair::new(&pair, &CleaningSettings::default());
-            let expected = Sides { positive: positive.map(str::to_string), negative: negative.map(str::to_string) };
+            let expected = Sides {
+                positive: positive.map(str::to_string),
+                negative: negative.map(str::to_string),
+            };
             assert_eq!(sides(text, &pair), expected, "{text}");
         }
         check("WHY: A.\nWHY NOT: B.", Some("A."), Some("B."));
         check("**Why:** A b. C d.\n- why not: E", Some("A b."), Some("E"));
-        check("WHY: Help! is a comedy. Yes.\nWHY NOT: It is old", Some("Help! is a comedy."), Some("It is old"));
+        check(
+            "WHY: Help! is a comedy. Yes.\nWHY NOT: It is old",
+            Some("Help! is a comedy."),
+            Some("It is old"),
+        );
         check("WHY: first one\nWHY: second one", Some("first one"), None);
         check("Sure! Here it is:\nnothing", None, None);
         check("WHY NOT:   \n", None, None);

@@ -33,10 +33,15 @@ impl CustomLogitsProcessor for SeededSampling {
 impl SeededSampling {
     /// The token at `position`, drawn from the softmax of `logits`; absent if none is finite.
     fn draw(&self, logits: &[f32], position: u64) -> Option<usize> {
-        let best = logits.iter().copied().filter(|logit| logit.is_finite()).fold(f32::NEG_INFINITY, f32::max);
+        let best = logits
+            .iter()
+            .copied()
+            .filter(|logit| logit.is_finite())
+            .fold(f32::NEG_INFINITY, f32::max);
         let floor = f64::from(best) + self.min_probability.max(1e-9).ln() * self.temperature;
         // Odd multiplier: distinct positions never share a seed.
-        let mut random = StdRng::seed_from_u64(self.seed ^ position.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random =
+            StdRng::seed_from_u64(self.seed ^ position.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let noisy = |logit: f32, random: &mut StdRng| {
             let uniform: f64 = random.random_range(f64::MIN_POSITIVE..1.0);
             f64::from(logit) / self.temperature - (-uniform.ln()).ln()

@@ -9,7 +9,10 @@ use super::context::EvidenceItem;
 use super::error::GeneratorError;
 use super::text::{short_title, stem, words};
 use super::validation::{denies, is_suspicious};
-use super::{Delta, Explanation, Generation, GenerationOptions, Generator, GeneratorIdentity, Prompt, Side, Usage};
+use super::{
+    Delta, Explanation, Generation, GenerationOptions, Generator, GeneratorIdentity, Prompt, Side,
+    Usage,
+};
 
 /// The generator that needs no model.
 #[derive(Debug, Clone)]
@@ -71,7 +74,9 @@ fn positive(pair: &CleanPair) -> String {
     match (liked.first(), own.as_slice()) {
         (Some(first), _) => {
             let shared = shared_attribute(pair, first);
-            let second = liked.get(1).filter(|other| shared.is_some() && shared_attribute(pair, other) == shared);
+            let second = liked
+                .get(1)
+                .filter(|other| shared.is_some() && shared_attribute(pair, other) == shared);
             match (shared, second) {
                 (Some(shared), Some(second)) => format!(
                     "You liked {} and {}, and {title} shares their {shared} side.",
@@ -79,20 +84,32 @@ fn positive(pair: &CleanPair) -> String {
                     name(&second.title)
                 ),
                 (Some(shared), None) => {
-                    format!("You liked {}, and {title} shares its {shared} side.", name(&first.title))
+                    format!(
+                        "You liked {}, and {title} shares its {shared} side.",
+                        name(&first.title)
+                    )
                 }
-                (None, _) => format!("Of all that you rated well, {} comes closest to {title}.", name(&first.title)),
+                (None, _) => format!(
+                    "Of all that you rated well, {} comes closest to {title}.",
+                    name(&first.title)
+                ),
             }
         }
         (None, [first, second, ..]) => {
-            format!("It brings together {first} and {second}, a mix that may be worth a try for you.")
+            format!(
+                "It brings together {first} and {second}, a mix that may be worth a try for you."
+            )
         }
         (None, [only]) => format!("It is {only}, a kind that may be worth a try for you."),
         (None, []) => match consumer_value(pair) {
             Some((label, value)) => {
-                format!("So far only your {label} {value} is known, and {title} may well be to your taste.")
+                format!(
+                    "So far only your {label} {value} is known, and {title} may well be to your taste."
+                )
             }
-            None => format!("Your ratings so far neither speak for nor rule out {title}, so it could surprise you."),
+            None => format!(
+                "Your ratings so far neither speak for nor rule out {title}, so it could surprise you."
+            ),
         },
     }
 }
@@ -102,26 +119,44 @@ fn negative(pair: &CleanPair) -> String {
     let own = attributes(&pair.item.attributes);
     if let Some(first) = pair.evidence.disliked.first() {
         return match shared_attribute(pair, first) {
-            Some(shared) => format!("The {shared} part may let you down again, as {} did.", name(&first.title)),
-            None => format!("Among what you rated badly, {} is nearest to this one.", name(&first.title)),
+            Some(shared) => {
+                format!("The {shared} part may let you down again, as {} did.", name(&first.title))
+            }
+            None => format!(
+                "Among what you rated badly, {} is nearest to this one.",
+                name(&first.title)
+            ),
         };
     }
     // An attribute that none of the liked items has is the best guess at what may not please.
     let unfamiliar = own.iter().find(|attribute| {
-        !pair.evidence.liked.iter().any(|item| item.attributes.iter().any(|other| same(other, attribute)))
+        !pair
+            .evidence
+            .liked
+            .iter()
+            .any(|item| item.attributes.iter().any(|other| same(other, attribute)))
     });
     if let (Some(unfamiliar), Some(liked)) = (unfamiliar, pair.evidence.liked.first()) {
-        return format!("Unlike {}, this one is also {unfamiliar}, which may not be to your taste.", name(&liked.title));
+        return format!(
+            "Unlike {}, this one is also {unfamiliar}, which may not be to your taste.",
+            name(&liked.title)
+        );
     }
     if let Some(liked) = pair.evidence.liked.first() {
         return format!("After {} it may feel like more of the same.", name(&liked.title));
     }
     match (own.first(), consumer_value(pair)) {
-        (Some(first), _) => format!("Whether {first} suits you cannot be told from your few ratings."),
-        (None, Some((label, value))) => {
-            format!("Little besides the {label} {value} is known about your taste, so this may miss it.")
+        (Some(first), _) => {
+            format!("Whether {first} suits you cannot be told from your few ratings.")
         }
-        (None, None) => format!("Too little is known about your taste, and {title} may well miss it."),
+        (None, Some((label, value))) => {
+            format!(
+                "Little besides the {label} {value} is known about your taste, so this may miss it."
+            )
+        }
+        (None, None) => {
+            format!("Too little is known about your taste, and {title} may well miss it.")
+        }
     }
 }
 
@@ -142,7 +177,11 @@ fn same(one: &str, other: &str) -> bool {
 
 /// Attributes that a sentence may repeat: short and of plain words, so that none can carry a demand.
 fn attributes(attributes: &[String]) -> Vec<String> {
-    attributes.iter().filter(|attribute| is_plain(attribute)).map(|attribute| attribute.to_lowercase()).collect()
+    attributes
+        .iter()
+        .filter(|attribute| is_plain(attribute))
+        .map(|attribute| attribute.to_lowercase())
+        .collect()
 }
 
 fn consumer_value(pair: &CleanPair) -> Option<(String, String)> {
@@ -150,7 +189,9 @@ fn consumer_value(pair: &CleanPair) -> Option<(String, String)> {
     pair.consumer
         .attributes
         .iter()
-        .filter(|(_, value)| words(value).iter().map(|word| stem(word)).collect::<String>().chars().count() >= 3)
+        .filter(|(_, value)| {
+            words(value).iter().map(|word| stem(word)).collect::<String>().chars().count() >= 3
+        })
         .filter(|(label, value)| is_harmless(&words(&format!("{label} {value}"))))
         .find_map(|(label, value)| Some((plain(label)?, plain(value)?)))
 }
@@ -175,7 +216,12 @@ mod tests {
 
     #[test]
     fn sentences_vary_with_the_evidence() {
-        fn check(liked: &[(&str, &str)], disliked: &[(&str, &str)], own: &[&str], expected: (&str, &str)) {
+        fn check(
+            liked: &[(&str, &str)],
+            disliked: &[(&str, &str)],
+            own: &[&str],
+            expected: (&str, &str),
+        ) {
             let items = |list: &[(&str, &str)]| -> Vec<EvidenceItem> {
                 list.iter()
                     .map(|(title, attribute)| EvidenceItem {

@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 /// Words before a full stop that do not end a sentence.
-const ABBREVIATIONS: [&str; 12] = [
-    "mr", "mrs", "ms", "dr", "st", "vs", "jr", "sr", "etc", "vol", "no", "pt",
-];
+const ABBREVIATIONS: [&str; 12] =
+    ["mr", "mrs", "ms", "dr", "st", "vs", "jr", "sr", "etc", "vol", "no", "pt"];
 
 /// Lower-case words of letters and digits, in order. Plural `s` is kept.
 pub(crate) fn words(text: &str) -> Vec<String> {
@@ -79,7 +78,8 @@ pub(crate) fn natural_title(title: &str) -> String {
     let Some((name, article)) = core.rsplit_once(", ") else {
         return title.trim().to_string();
     };
-    let is_article = ["The", "A", "An", "Les", "La", "Le", "L'", "Il", "Das", "Der", "Die", "El"].contains(&article);
+    let is_article = ["The", "A", "An", "Les", "La", "Le", "L'", "Il", "Das", "Der", "Die", "El"]
+        .contains(&article);
     match (is_article, rest.is_empty()) {
         (false, _) => title.trim().to_string(),
         (true, true) => format!("{article} {name}"),
@@ -92,7 +92,9 @@ pub(crate) fn occurrences(text: &str, phrases: &[&str]) -> Vec<Range<usize>> {
     phrases
         .iter()
         .filter(|phrase| !phrase.is_empty())
-        .flat_map(|phrase| text.match_indices(*phrase).map(|(start, found)| start..start + found.len()))
+        .flat_map(|phrase| {
+            text.match_indices(*phrase).map(|(start, found)| start..start + found.len())
+        })
         .collect()
 }
 
@@ -115,7 +117,8 @@ pub(crate) fn first_sentence_end(text: &str, protected: &[Range<usize>]) -> usiz
         if protected.iter().any(|range| range.contains(&start)) {
             continue;
         }
-        let closing = text[end..].len() - text[end..].trim_start_matches(['.', '!', '?', '"', '”', '’']).len();
+        let closing = text[end..].len()
+            - text[end..].trim_start_matches(['.', '!', '?', '"', '”', '’']).len();
         return end + closing;
     }
     text.len()
@@ -129,7 +132,8 @@ fn is_abbreviation(before: &str) -> bool {
         .to_lowercase();
     let letters = word.chars().count();
     // A single letter is an initial, as in "J. Edgar".
-    (letters == 1 && word.chars().all(char::is_alphabetic) && word != "i") || ABBREVIATIONS.contains(&word.as_str())
+    (letters == 1 && word.chars().all(char::is_alphabetic) && word != "i")
+        || ABBREVIATIONS.contains(&word.as_str())
 }
 
 #[cfg(test)]

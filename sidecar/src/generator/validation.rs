@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::Explanation;
 use super::clean::CleanPair;
 use super::parse::protected_titles;
-use super::text::{contains_words, core_title, find_words, first_sentence_end, occurrences, short_title, stem, words};
+use super::text::{
+    contains_words, core_title, find_words, first_sentence_end, occurrences, short_title, stem,
+    words,
+};
 
 /// Limits of the checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,27 +107,58 @@ pub enum Refusal {
 
 /// Phrases that speak about instructions or to the model; no reason about an item needs them.
 const INSTRUCTIONS: [&str; 16] = [
-    "ignore your", "ignore the", "ignore all", "ignore previous", "ignore any", "disregard", "instruction",
-    "system prompt", "as an ai", "as a language model", "language model", "praise this", "praise the item",
-    "rate this", "rate it", "override",
+    "ignore your",
+    "ignore the",
+    "ignore all",
+    "ignore previous",
+    "ignore any",
+    "disregard",
+    "instruction",
+    "system prompt",
+    "as an ai",
+    "as a language model",
+    "language model",
+    "praise this",
+    "praise the item",
+    "rate this",
+    "rate it",
+    "override",
 ];
 
 /// Demands and praise that sellers put into descriptions, and that models repeat.
 const DEMANDS: [&str; 12] = [
-    "must buy", "must watch", "must see", "must have", "must read", "buy now", "buy it now", "best ever",
-    "ever made", "everyone must", "everyone should", "perfect for everyone",
+    "must buy",
+    "must watch",
+    "must see",
+    "must have",
+    "must read",
+    "buy now",
+    "buy it now",
+    "best ever",
+    "ever made",
+    "everyone must",
+    "everyone should",
+    "perfect for everyone",
 ];
 
 /// Ways to refuse to name a reason against.
 const NO_REASON_AGAINST: [&str; 9] = [
-    "no reason", "no reasons", "nothing to dislike", "nothing not to like", "no downside", "no downsides", "not applicable",
-    "you will love", "you didn t dislike",
+    "no reason",
+    "no reasons",
+    "nothing to dislike",
+    "nothing not to like",
+    "no downside",
+    "no downsides",
+    "not applicable",
+    "you will love",
+    "you didn t dislike",
 ];
 
 /// Words too common to tie a sentence to an item's description.
 const COMMON_WORDS: [&str; 24] = [
-    "about", "after", "again", "around", "because", "before", "being", "could", "every", "first", "items",
-    "might", "movie", "other", "story", "their", "there", "these", "thing", "those", "which", "while", "would", "films",
+    "about", "after", "again", "around", "because", "before", "being", "could", "every", "first",
+    "items", "might", "movie", "other", "story", "their", "there", "these", "thing", "those",
+    "which", "while", "would", "films",
 ];
 
 /// Checks explanations.
@@ -144,7 +178,9 @@ impl Validator {
     pub fn check(&self, explanation: &Explanation, pair: &CleanPair) -> Vec<Refusal> {
         let known = Known::of(pair);
         let mut refusals = Vec::new();
-        for (half, side) in [(Half::Positive, &explanation.positive), (Half::Negative, &explanation.negative)] {
+        for (half, side) in
+            [(Half::Positive, &explanation.positive), (Half::Negative, &explanation.negative)]
+        {
             self.check_half(half, side, pair, &known, &mut refusals);
         }
         let positive = words(&without_titles(&explanation.positive, pair));
@@ -158,7 +194,14 @@ impl Validator {
         refusals
     }
 
-    fn check_half(&self, half: Half, side: &str, pair: &CleanPair, known: &Known, refusals: &mut Vec<Refusal>) {
+    fn check_half(
+        &self,
+        half: Half,
+        side: &str,
+        pair: &CleanPair,
+        known: &Known,
+        refusals: &mut Vec<Refusal>,
+    ) {
         let length = side.chars().count();
         if length < self.settings.shortest {
             refusals.push(Refusal::TooShort { half });
@@ -201,7 +244,9 @@ impl Validator {
         let known: Vec<String> = pair
             .titles()
             .chain(pair.item.attributes.iter().map(String::as_str))
-            .chain(pair.evidence_items().flat_map(|item| item.attributes.iter().map(String::as_str)))
+            .chain(
+                pair.evidence_items().flat_map(|item| item.attributes.iter().map(String::as_str)),
+            )
             .map(|name| words(name).join(" "))
             .collect();
         let unknown = quoted(side).any(|name| {
@@ -250,7 +295,9 @@ impl Known {
             phrases.push(stems(short_title(&item.title)));
             phrases.push(stems(core_title(&item.title)));
             // A title before its colon or dash is how people shorten it.
-            if let Some((start, _)) = item.title.split_once([':', '-']).filter(|(start, _)| start.len() >= 4) {
+            if let Some((start, _)) =
+                item.title.split_once([':', '-']).filter(|(start, _)| start.len() >= 4)
+            {
                 phrases.push(stems(start));
             }
             phrases.extend(item.attributes.iter().map(|attribute| stems(attribute)));
@@ -304,7 +351,9 @@ fn has_markup(side: &str) -> bool {
     const MARKS: [&str; 10] = ["<", ">", "```", "**", "##", "://", "www.", "[INST", "{{", "|"];
     let lower = side.to_lowercase();
     MARKS.iter().any(|mark| side.contains(mark))
-        || ["why:", "why not:", "assistant:", "user:", "system:"].iter().any(|label| lower.contains(label))
+        || ["why:", "why not:", "assistant:", "user:", "system:"]
+            .iter()
+            .any(|label| lower.contains(label))
         || side.chars().any(char::is_control)
 }
 
@@ -324,11 +373,12 @@ fn contradicts(spoken: &[String], pair: &CleanPair) -> bool {
         let Some(place) = find_words(spoken, &title) else { return false };
         let before = &spoken[place.start.saturating_sub(3)..place.start];
         let after: Vec<&str> = spoken[place.end..].iter().take(3).map(String::as_str).collect();
-        let spoken_before = before
-            .iter()
-            .rposition(|word| verbs.contains(&word.as_str()))
-            .is_some_and(|at| at > 0 && before[at - 1] == "you" && !before[at..].iter().any(|word| word == "but"));
-        let spoken_after = matches!(after.as_slice(), ["which", "you", verb] if verbs.contains(verb));
+        let spoken_before =
+            before.iter().rposition(|word| verbs.contains(&word.as_str())).is_some_and(|at| {
+                at > 0 && before[at - 1] == "you" && !before[at..].iter().any(|word| word == "but")
+            });
+        let spoken_after =
+            matches!(after.as_slice(), ["which", "you", verb] if verbs.contains(verb));
         spoken_before || spoken_after
     };
     const LIKED: [&str; 4] = ["liked", "loved", "enjoyed", "like"];

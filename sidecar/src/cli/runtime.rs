@@ -1,0 +1,139 @@
+//! Puts the parts of a process together from the settings: store, models, LLM.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use whyrank_models::factorisation::Factorisation;
+use whyrank_models::text::TextEmbedder;
+use whyrank_models::weights::Weights;
+
+use crate::artifacts::{self, RerankModels, if_present, load_encoder};
+use crate::cold_start::ColdStart;
+use crate::config::{Settings, VectorSource};
+use crate::generator::{self, GeneratorKind, GeneratorSettings, Writer};
+use crate::metrics::Metrics;
+use crate::queue::MissingPairs;
+use crate::rerank::{Reranker, RerankerParts};
+use crate::storage::Storage;
+use crate::writing::{CodeMaker, PairWriter};
+
+/// Begins the path of a model that `whyrank fetch` has put into the weights folder.
+pub(super) const WEIGHTS_PREFIX: &str = "weights:";
+
+/// What commands are made of.
+#[derive(Debug, Clone)]
+pub(super) struct Runtime {
+    pub(super) settings: Arc<Settings>,
+    pub(super) storage: Storage,
+    pub(super) weights: Weights,
+    pub(super) metrics: Metrics,
+}
+
+impl Runtime {
+    /// Opens the store and makes or checks its collections.
+    pub(super) async fn open(settings: Settings) -> Result<Self> {
+        let weights = settings.open_weights()?;
+        let storage = Storage::open(&settings.store).await?;
+        let dimension = settings.vectors.factorisation.dimension;
+        storage.ensure(dimension, settings.autoencoder.code).await?;
+        let metrics = Metrics::new()?;
+        Ok(Self { settings: Arc::new(settings), storage, weights, metrics })
+    }
+
+    pub(super) fn embedder(&self) -> Result<Arc<TextEmbedder>> {
+        Ok(Arc::new(TextEmbedder::load(&self.weights, self.settings.text.clone())?))
+    }
+
+    /// The reranker with whatever models are trained already; a model file that is there and does
+    /// not fit is an error.
+    pub(super) async fn reranker(
+        &self,
+        embedder: &Arc<TextEmbedder>,
+        missing: Option<MissingPairs>,
+    ) -> Result<Reranker> {
+        let settings = &self.settings;
+        let paths = settings.artifact_paths();
+        let dimension = settings.vectors.factorisation.dimension;
+        let code = settings.autoencoder.code;
+        let models = if_present(&paths.ranker(), || RerankModels::load(&paths, dimension, code))?;
+        if let Some(models) = &models {
+            for (kind, contract) in
+                [("ranker", models.ranker.contract()), ("explainer", models.explainer.contract())]
+            {
+                let version = artifacts::version(contract);
+                self.metrics.model_info.with_label_values(&[kind, version.as_str()]).set(1);
+            }
+        }
+        let cold_start = match settings.vectors.source {
+            VectorSource::Learned => if_present(&paths.factorisation(), || {
+                let factorisation = Factorisation::load(&paths.factorisation(), dimension)?;
+                Ok(ColdStart::learned(factorisation, embedder.clone()))
+            })?,
+            VectorSource::Imported => {
+                let items = self.storage.all_items().await?;
+                let vectors: Vec<_> = items.into_iter().filter_map(|item| item.vector).collect();
+                Some(ColdStart::brought(&vectors, &settings.vectors.factorisation)?)
+            }
+        };
+        Ok(Reranker::new(RerankerParts {
+            storage: self.storage.clone(),
+            settings: settings.rerank.clone(),
+            scale: settings.rating_scale(),
+            code_dimension: code,
+            models: models.map(Arc::new),
+            cold_start: cold_start.map(Arc::new),
+            missing,
+            metrics: self.metrics.clone(),
+        }))
+    }
+
+    /// What turns texts into codes, if the autoencoder is trained.
+    pub(super) fn codes(&self, embedder: &Arc<TextEmbedder>) -> Result<Option<CodeMaker>> {
+        let paths = self.settings.artifact_paths();
+        let code = self.settings.autoencoder.code;
+        let encoder =
+            if_present(&paths.encoder(), || load_encoder(&paths, embedder.dimension(), code))?;
+        Ok(encoder.map(|encoder| CodeMaker::new(embedder.clone(), encoder)))
+    }
+
+    /// What writes explanations: the configured generator, or another kind of it.
+    pub(super) async fn writer(
+        &self,
+        kind: Option<GeneratorKind>,
+        codes: Option<CodeMaker>,
+    ) -> Result<PairWriter> {
+        let mut settings = self.generator_settings()?;
+        settings.kind = kind.unwrap_or(settings.kind);
+        let generator = generator::build(&settings).await.context("preparing the generator")?;
+        let writer = Arc::new(Writer::from_settings(generator, &settings)?);
+        Ok(PairWriter::new(
+            self.storage.clone(),
+            self.settings.evidence.clone(),
+            self.settings.rating_scale(),
+            writer,
+            codes,
+            self.metrics.clone(),
+        ))
+    }
+
+    /// The generator's settings with `weights:NAME` replaced by the path of the fetched file.
+    fn generator_settings(&self) -> Result<GeneratorSettings> {
+        let mut settings = self.settings.generator.clone();
+        if let Some(name) = settings.mistralrs.model.strip_prefix(WEIGHTS_PREFIX) {
+            let artifact = self.weights.manifest.artifact(name)?;
+            let file = artifact.files.iter().find(|file| file.name.ends_with(".gguf"));
+            let file = file.with_context(|| format!("the artifact `{name}` holds no GGUF file"))?;
+            // Only a generator that loads it needs the file to be there.
+            if settings.kind == GeneratorKind::Mistralrs {
+                let path = self.weights.require(name, &file.name)?;
+                settings.mistralrs.model = path.display().to_string();
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Flushes and releases the store.
+    pub(super) async fn close(self) -> Result<()> {
+        Ok(self.storage.store().close().await?)
+    }
+}

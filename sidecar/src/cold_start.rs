@@ -1,0 +1,91 @@
+//! Vectors for what was not there at training: consumers who are only a history, items that are only
+//! a text.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use ndarray::Array2;
+use whyrank_models::factorisation::{Factorisation, FactorisationSettings, FoldIn};
+use whyrank_models::progress::Progress;
+use whyrank_models::text::TextEmbedder;
+
+/// Makes vectors in the space of the stored ones.
+#[derive(Debug)]
+pub struct ColdStart {
+    fold_in: FoldIn,
+    /// Only learned vectors know what a text stands for; those a search team brings do not.
+    texts: Option<(Factorisation, Arc<TextEmbedder>)>,
+}
+
+impl ColdStart {
+    /// From the learned factorisation.
+    pub fn learned(factorisation: Factorisation, embedder: Arc<TextEmbedder>) -> Self {
+        Self { fold_in: factorisation.folder().clone(), texts: Some((factorisation, embedder)) }
+    }
+
+    /// From item vectors that were brought, all of one width.
+    ///
+    /// # Errors
+    /// When there are none, or they are not all of one width.
+    pub fn brought(vectors: &[Vec<f32>], settings: &FactorisationSettings) -> Result<Self> {
+        let width = vectors.first().map_or(0, Vec::len);
+        ensure!(width > 0, "no item has a vector; check `import.items.vector`");
+        let table = Array2::from_shape_vec((vectors.len(), width), vectors.concat())
+            .context("the items' vectors are not all of one width")?;
+        Ok(Self { fold_in: FoldIn::new(table.view(), settings)?, texts: None })
+    }
+
+    /// The vector of a consumer with these items `[d]` and ratings.
+    ///
+    /// # Errors
+    /// When the history is empty or a vector is of another width.
+    pub fn fold_in(&self, history: &[(Vec<f32>, f32)]) -> Result<Vec<f32>> {
+        self.fold_in_with(history, None)
+    }
+
+    /// The same, pulled to what the profile's text embedding stands for.
+    ///
+    /// # Errors
+    /// When there is neither a history nor a profile, or a vector is of another width.
+    pub fn fold_in_with(
+        &self,
+        history: &[(Vec<f32>, f32)],
+        profile: Option<&[f32]>,
+    ) -> Result<Vec<f32>> {
+        let rows: Vec<_> =
+            history.iter().map(|(item, rating)| (item.as_slice(), *rating)).collect();
+        Ok(match &self.texts {
+            Some((factorisation, _)) => factorisation.fold_in(&rows, profile)?,
+            None => self.fold_in.fold_in(&rows, None)?,
+        })
+    }
+
+    /// The text embeddings of profiles `[n, 384]`, if vectors were learned from profiles.
+    ///
+    /// # Errors
+    /// When embedding fails.
+    pub fn embed_profiles(
+        &self,
+        texts: &[String],
+        progress: &dyn Progress,
+    ) -> Result<Option<Array2<f32>>> {
+        match &self.texts {
+            Some((factorisation, embedder)) if factorisation.knows_user_texts() => {
+                Ok(Some(embedder.embed_all(texts, progress)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The vector of an item that is only a text.
+    ///
+    /// # Errors
+    /// When the vectors were brought rather than learned, or the text cannot be embedded.
+    pub fn item_from_text(&self, text: &str) -> Result<Vec<f32>> {
+        let (factorisation, embedder) = self.texts.as_ref().context(
+            "the vectors in use were brought, so no text can be placed among them: \
+             give items by id",
+        )?;
+        Ok(factorisation.item_from_text(&embedder.embed(text)?)?)
+    }
+}

@@ -1,0 +1,243 @@
+//! All settings with their defaults. What belongs to one part of the program is defined there and
+//! only gathered here.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use whyrank_models::autoencoder::AutoencoderSettings;
+use whyrank_models::explainer::ExplainerSettings;
+use whyrank_models::factorisation::FactorisationSettings;
+use whyrank_models::ranker::RankerSettings;
+use whyrank_models::text::TextSettings;
+use whyrank_models::weights::{FetchSettings, Manifest, Weights};
+
+use crate::artifacts::ArtifactPaths;
+use crate::evidence::EvidenceSettings;
+use crate::features::RatingScale;
+use crate::generate::GenerateSettings;
+use crate::generator::GeneratorSettings;
+use crate::import::ImportSettings;
+use crate::queue::QueueSettings;
+use crate::rerank::RerankSettings;
+use crate::split::SplitSettings;
+use crate::storage::StoreSettings;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The folder of the trained models.
+    pub models_folder: PathBuf,
+    /// Where fetched weights lie and how they are fetched.
+    pub weights: WeightsSettings,
+    /// The collections and the engine that holds them.
+    pub store: StoreSettings,
+    /// What is imported from which files.
+    pub import: ImportSettings,
+    /// What ratings mean.
+    pub ratings: RatingSettings,
+    /// How interactions are divided in time.
+    pub split: SplitSettings,
+    /// What an explanation stands on.
+    pub evidence: EvidenceSettings,
+    /// Text embedding.
+    pub text: TextSettings,
+    /// User and item vectors.
+    pub vectors: VectorSettings,
+    /// Text embedding to explanation code.
+    pub autoencoder: AutoencoderSettings,
+    /// Codes of pairs that nothing is written for.
+    pub explainer: ExplainerSettings,
+    /// The ranker.
+    pub ranker: RankerSettings,
+    /// Limits of training.
+    pub training: TrainingLimits,
+    /// The LLM and its prompts.
+    pub generator: GeneratorSettings,
+    /// Runs that write explanations.
+    pub generate: GenerateSettings,
+    /// The rerank pipeline.
+    pub rerank: RerankSettings,
+    /// Work that waits for the LLM.
+    pub queue: QueueSettings,
+    /// The HTTP server.
+    pub server: ServerSettings,
+    /// The demonstration.
+    pub demo: DemoSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            models_folder: PathBuf::from("whyrank-models"),
+            weights: WeightsSettings::default(),
+            store: StoreSettings::default(),
+            import: ImportSettings::default(),
+            ratings: RatingSettings::default(),
+            split: SplitSettings::default(),
+            evidence: EvidenceSettings::default(),
+            text: TextSettings::default(),
+            vectors: VectorSettings::default(),
+            autoencoder: AutoencoderSettings::default(),
+            explainer: ExplainerSettings::default(),
+            ranker: RankerSettings::default(),
+            training: TrainingLimits::default(),
+            generator: GeneratorSettings::default(),
+            generate: GenerateSettings::default(),
+            rerank: RerankSettings::default(),
+            queue: QueueSettings::default(),
+            server: ServerSettings::default(),
+            demo: DemoSettings::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// The files of the trained models.
+    pub fn artifact_paths(&self) -> ArtifactPaths {
+        ArtifactPaths::new(&self.models_folder)
+    }
+
+    /// What ratings mean.
+    pub fn rating_scale(&self) -> RatingScale {
+        RatingScale { like_from: self.ratings.like_from, dislike_to: self.ratings.dislike_to }
+    }
+
+    /// The configured weights folder with the manifest in force.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read, or there is no folder to put weights into.
+    pub fn open_weights(&self) -> Result<Weights, whyrank_models::weights::WeightsError> {
+        let manifest = match &self.weights.manifest {
+            Some(path) => Manifest::read(path)?,
+            None => Manifest::embedded(),
+        };
+        let folder = match &self.weights.folder {
+            Some(folder) => folder.clone(),
+            None => whyrank_models::weights::folder()?,
+        };
+        Ok(Weights { manifest, folder })
+    }
+}
+
+/// Where fetched weights lie and how they are fetched.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WeightsSettings {
+    /// The folder; absent means `WHYRANK_WEIGHTS`, else the user's cache folder.
+    pub folder: Option<PathBuf>,
+    /// A manifest in place of the built-in one.
+    pub manifest: Option<PathBuf>,
+    /// How packages are downloaded.
+    pub fetch: FetchSettings,
+}
+
+/// What ratings mean in the data at hand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RatingSettings {
+    /// A rating from here on is a like.
+    pub like_from: f32,
+    /// A rating up to here is a dislike.
+    pub dislike_to: f32,
+}
+
+impl Default for RatingSettings {
+    fn default() -> Self {
+        Self { like_from: 4.0, dislike_to: 2.0 }
+    }
+}
+
+/// Where user and item vectors come from.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VectorSettings {
+    /// Learned here, or brought by the search team.
+    pub source: VectorSource,
+    /// How they are learned; of brought vectors only `dimension` and what fold-in needs count.
+    pub factorisation: FactorisationSettings,
+}
+
+/// Where user and item vectors come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VectorSource {
+    /// Learned from the interactions.
+    #[default]
+    Learned,
+    /// Read from the columns that `import` names.
+    Imported,
+}
+
+/// Limits of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingLimits {
+    /// Rated pairs that the ranker learns from and is stopped by, at most.
+    pub maximum_pairs: usize,
+}
+
+impl Default for TrainingLimits {
+    fn default() -> Self {
+        Self { maximum_pairs: 20_000 }
+    }
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerSettings {
+    /// Address and port; port 0 takes a free one.
+    pub address: String,
+    /// The largest request body in bytes.
+    pub maximum_body_bytes: usize,
+    /// Requests answered at the same time; more are refused with 429.
+    pub maximum_requests: usize,
+    /// Seconds after which a request that does not wait for an LLM is given up.
+    pub timeout_seconds: u64,
+    /// Seconds that a caller may wait for an explanation to be written.
+    pub write_timeout_seconds: u64,
+    /// Seconds that requests in hand have to end when the server is stopped.
+    pub grace_seconds: u64,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            address: "127.0.0.1:6380".to_owned(),
+            maximum_body_bytes: 1 << 20,
+            maximum_requests: 256,
+            timeout_seconds: 10,
+            write_timeout_seconds: 120,
+            grace_seconds: 10,
+        }
+    }
+}
+
+/// The demonstration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DemoSettings {
+    /// The consumer whose recommendations are shown.
+    pub user: String,
+    /// Rated pairs that the evidence template writes about, to learn codes from.
+    pub template_pairs: usize,
+    /// Rated pairs that the LLM writes about at most, to learn codes from.
+    pub llm_pairs: usize,
+    /// Seconds after which the LLM begins no further rated pair.
+    pub llm_seconds: u64,
+    /// Rows of the table.
+    pub rows: usize,
+}
+
+impl Default for DemoSettings {
+    fn default() -> Self {
+        Self {
+            user: "196".to_owned(),
+            template_pairs: 3_000,
+            llm_pairs: 24,
+            llm_seconds: 150,
+            rows: 10,
+        }
+    }
+}

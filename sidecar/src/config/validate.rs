@@ -1,0 +1,118 @@
+//! What only the meaning of the settings can tell: ranges, and settings that must fit each other.
+
+use super::load::Loaded;
+use super::settings::Settings;
+
+/// Adds a fault for everything that makes no sense.
+pub(super) fn validate(loaded: &mut Loaded<Settings>) {
+    let settings = loaded.settings.clone();
+    let mut check = |holds: bool, key: &str, message: &str| {
+        if !holds {
+            loaded.fault(key, message);
+        }
+    };
+    let Settings { rerank, ratings, split, server, queue, demo, evidence, store, .. } = &settings;
+    check(rerank.limit >= 1, "rerank.limit", "must be at least 1");
+    check(rerank.candidates >= 1, "rerank.candidates", "must be at least 1");
+    check(
+        rerank.limit <= rerank.maximum_limit,
+        "rerank.limit",
+        "must not be above `rerank.maximum_limit`",
+    );
+    check(
+        rerank.candidates <= rerank.maximum_candidates,
+        "rerank.candidates",
+        "must not be above `rerank.maximum_candidates`",
+    );
+    check(
+        rerank.maximum_candidates <= store.embedded.maximum_results,
+        "rerank.maximum_candidates",
+        "must not be above `store.embedded.maximum_results`",
+    );
+    check(
+        rerank.deadline_milliseconds >= 1,
+        "rerank.deadline_milliseconds",
+        "must be at least 1; there is no reranking in no time",
+    );
+    check(
+        rerank.deadline_milliseconds < server.timeout_seconds.saturating_mul(1_000),
+        "rerank.deadline_milliseconds",
+        "must be shorter than `server.timeout_seconds`, or the retrieval order is never reached",
+    );
+    check(ratings.like_from.is_finite(), "ratings.like_from", "must be a finite number");
+    check(
+        ratings.dislike_to < ratings.like_from,
+        "ratings.dislike_to",
+        "must be below `ratings.like_from`",
+    );
+    let factorisation = &settings.vectors.factorisation;
+    check(
+        factorisation.like_threshold == ratings.like_from,
+        "vectors.factorisation.like_threshold",
+        "must equal `ratings.like_from`: a like is a like everywhere",
+    );
+    check(factorisation.dimension >= 1, "vectors.factorisation.dimension", "must be at least 1");
+    check(settings.autoencoder.code >= 1, "autoencoder.code", "must be at least 1");
+    check(
+        split.history > 0.0 && split.history < 1.0,
+        "split.history",
+        "must be above 0 and below 1",
+    );
+    check(
+        split.validation > 0.0 && split.history + split.validation < 1.0,
+        "split.validation",
+        "must be above 0, and leave a part for training the ranker",
+    );
+    check(evidence.liked + evidence.disliked >= 1, "evidence.liked", "needs at least one item");
+    check(settings.training.maximum_pairs >= 2, "training.maximum_pairs", "must be at least 2");
+    check(
+        server.address.parse::<std::net::SocketAddr>().is_ok(),
+        "server.address",
+        "must be an address and a port, such as \"127.0.0.1:6380\"",
+    );
+    check(server.maximum_requests >= 1, "server.maximum_requests", "must be at least 1");
+    check(server.maximum_body_bytes >= 1_024, "server.maximum_body_bytes", "must be at least 1024");
+    check(queue.live >= 1, "queue.live", "must be at least 1");
+    check(queue.missing >= 1, "queue.missing", "must be at least 1");
+    check(demo.rows >= 1, "demo.rows", "must be at least 1");
+    let names = [&store.items, &store.users, &store.explanations];
+    check(
+        names[0] != names[1] && names[1] != names[2] && names[0] != names[2],
+        "store.items",
+        "items, users and explanations need collections of different names",
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read_text;
+
+    fn check(text: &str, expected: &str) {
+        let faults = read_text(text, &[]).unwrap_err().to_string();
+        assert!(faults.contains(expected), "{faults}");
+    }
+
+    #[test]
+    fn the_defaults_make_sense() {
+        read_text("", &[]).unwrap();
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_with_their_line() {
+        check("[rerank]\nlimit = 0\n", "line 2: rerank.limit: must be at least 1");
+        check("[rerank]\ncandidates = 5000\n", "line 2: rerank.candidates: must not be above");
+        check("[ratings]\nlike_from = 1.0\n", "ratings.dislike_to: must be below");
+        check("[split]\nvalidation = 0.5\n", "line 2: split.validation");
+        check("[server]\naddress = \"here\"\n", "line 2: server.address");
+        check(
+            "[rerank]\ndeadline_milliseconds = 20000\n",
+            "must be shorter than `server.timeout_seconds`",
+        );
+    }
+
+    #[test]
+    fn meaning_and_form_are_reported_together() {
+        let faults = read_text("[rerank]\nlimit = 0\nlimt = 1\n[queue]\nlive = \"x\"\n", &[]);
+        assert_eq!(faults.unwrap_err().faults.len(), 3);
+    }
+}

@@ -1,0 +1,117 @@
+//! The features of a pair that the ranker sees besides vectors and codes. Training and serving both
+//! come through here, so that they cannot drift apart.
+
+use whyrank_models::metrics::cosine;
+use whyrank_models::ranker::{ConsumerInput, RankerShape};
+use whyrank_plugin::Statistics;
+
+/// Names of the context features, in the order of their values; part of the ranker's contract.
+pub const CONTEXT: [&str; 7] = [
+    "dot_product",
+    "item_mean_rating",
+    "item_count_log",
+    "user_mean_rating",
+    "user_count_log",
+    "nearest_liked",
+    "nearest_disliked",
+];
+
+/// The shape of the ranker's inputs for these dimensions.
+pub fn shape(vector: usize, code: usize) -> RankerShape {
+    RankerShape { vector, code, context: CONTEXT.iter().map(|name| (*name).to_owned()).collect() }
+}
+
+/// What is known of a consumer when candidates are ranked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConsumerState {
+    /// User vector, `[d]`.
+    pub vector: Vec<f32>,
+    /// Item vector `[d]` and rating of the latest interactions, oldest first.
+    pub history: Vec<(Vec<f32>, f32)>,
+    /// Number and mean of the consumer's ratings.
+    pub statistics: Statistics,
+}
+
+impl ConsumerState {
+    /// The history as the ranker borrows it.
+    pub fn history_rows(&self) -> Vec<(&[f32], f32)> {
+        self.history.iter().map(|(vector, rating)| (vector.as_slice(), *rating)).collect()
+    }
+
+    /// The consumer's part of the ranker's input, over rows from [`Self::history_rows`].
+    pub fn input<'a>(&'a self, history: &'a [(&'a [f32], f32)]) -> ConsumerInput<'a> {
+        ConsumerInput { user: &self.vector, history }
+    }
+}
+
+/// What ratings mean in the data at hand.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RatingScale {
+    /// A rating from here on is a like.
+    pub like_from: f32,
+    /// A rating up to here is a dislike.
+    pub dislike_to: f32,
+}
+
+impl RatingScale {
+    /// What stands for the mean of nothing.
+    fn neutral(self) -> f32 {
+        (self.like_from + self.dislike_to) / 2.0
+    }
+}
+
+/// The context features of a consumer and an item, in the order of [`CONTEXT`].
+pub fn context(
+    consumer: &ConsumerState,
+    item: &[f32],
+    item_statistics: Statistics,
+    scale: RatingScale,
+) -> Vec<f32> {
+    let dot: f32 = consumer.vector.iter().zip(item).map(|(user, item)| user * item).sum();
+    let mean = |statistics: Statistics| statistics.mean_rating.unwrap_or(scale.neutral());
+    let log = |count: u64| (count as f32).ln_1p();
+    let nearest = |wanted: &dyn Fn(f32) -> bool| {
+        let known = consumer.history.iter().filter(|(_, rating)| wanted(*rating));
+        known.map(|(vector, _)| cosine(vector, item) as f32).fold(0.0, f32::max)
+    };
+    vec![
+        dot,
+        mean(item_statistics),
+        log(item_statistics.count),
+        mean(consumer.statistics),
+        log(consumer.statistics.count),
+        nearest(&|rating| rating >= scale.like_from),
+        nearest(&|rating| rating <= scale.dislike_to),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCALE: RatingScale = RatingScale { like_from: 4.0, dislike_to: 2.0 };
+
+    #[test]
+    fn each_feature_stands_in_its_place() {
+        let consumer = ConsumerState {
+            vector: vec![1.0, 2.0],
+            history: vec![(vec![0.0, 1.0], 5.0), (vec![1.0, 0.0], 1.0)],
+            statistics: Statistics { count: 2, mean_rating: Some(3.5) },
+        };
+        let item = Statistics { count: 0, mean_rating: None };
+        let features = context(&consumer, &[3.0, 0.0], item, SCALE);
+        assert_eq!(features, [3.0, 3.0, 0.0, 3.5, 2.0_f32.ln_1p(), 0.0, 1.0]);
+        assert_eq!(features.len(), CONTEXT.len());
+    }
+
+    #[test]
+    fn a_consumer_without_history_has_finite_features() {
+        let consumer = ConsumerState {
+            vector: vec![0.0; 2],
+            history: Vec::new(),
+            statistics: Statistics::default(),
+        };
+        let features = context(&consumer, &[0.0, 0.0], Statistics::default(), SCALE);
+        assert!(features.iter().all(|value| value.is_finite()), "{features:?}");
+    }
+}

@@ -1,0 +1,211 @@
+//! `POST /v1/explain`: the reasons of one pair, from the store or written now.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::{Stream, StreamExt};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use utoipa::ToSchema;
+use whyrank_plugin::{ExplanationRecord, ItemId, Source, UserId};
+
+use super::json::Json;
+use super::{Api, ApiError, Cause, ErrorBody};
+use crate::generator::Delta;
+use crate::queue::WritingDesk;
+use crate::rerank::Reasons;
+
+/// Pieces of a streamed text that may wait for a slow caller.
+const STREAM_BUFFER: usize = 64;
+
+/// A request for the reasons of one pair.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The consumer's id as the data gave it.
+    pub user: String,
+    /// The item's id as the data gave it.
+    pub item: String,
+    /// Whether to write the reasons now if they are not written or not current. This waits for the LLM.
+    #[serde(default)]
+    pub wait: bool,
+    /// With `wait`: whether to stream the text as server-sent events `delta`, `restart`, then `done`
+    /// with the whole answer, or `error`.
+    #[serde(default)]
+    pub stream: bool,
+}
+
+/// The reasons of one pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExplainResponse {
+    /// The consumer.
+    pub user: String,
+    /// The item.
+    pub item: String,
+    /// The reasons for and against, and what wrote them.
+    pub explanation: Reasons,
+    /// Version of the prompt templates.
+    pub prompt_version: String,
+    /// Version of the profiles and the evidence that the generator was told.
+    pub profile_version: String,
+    /// Attempts until a text was accepted.
+    pub attempts: u32,
+    /// When it was written, in seconds since 1970.
+    pub written_at: i64,
+}
+
+impl From<ExplanationRecord> for ExplainResponse {
+    fn from(record: ExplanationRecord) -> Self {
+        let provenance = record.provenance;
+        Self {
+            user: record.user_external_id,
+            item: record.item_external_id,
+            explanation: Reasons {
+                positive: record.explanation.positive,
+                negative: record.explanation.negative,
+                source: match provenance.source {
+                    Source::Llm => "llm".to_owned(),
+                    Source::Template => "template".to_owned(),
+                },
+                generator: provenance.generator,
+            },
+            prompt_version: provenance.prompt_version,
+            profile_version: provenance.profile_version,
+            attempts: provenance.attempts,
+            written_at: provenance.written_at,
+        }
+    }
+}
+
+/// The reasons for and against an item, for one consumer.
+#[utoipa::path(
+    post,
+    path = "/v1/explain",
+    request_body = ExplainRequest,
+    responses(
+        (status = 200, description = "The reasons; with `stream`, server-sent events.", body = ExplainResponse),
+        (status = 400, description = "The body is not JSON.", body = ErrorBody),
+        (status = 404, description = "Unknown consumer or item, or nothing is written and `wait` was not asked for.", body = ErrorBody),
+        (status = 413, description = "The body is too large.", body = ErrorBody),
+        (status = 422, description = "A value cannot be used.", body = ErrorBody),
+        (status = 429, description = "Too many requests wait for the LLM.", body = ErrorBody),
+        (status = 503, description = "This server has no worker, or is not ready.", body = ErrorBody),
+        (status = 504, description = "Writing took too long.", body = ErrorBody),
+    )
+)]
+pub(super) async fn explain(
+    State(api): State<Api>,
+    Json(request): Json<ExplainRequest>,
+) -> Result<Response, ApiError> {
+    let answer = api.clone();
+    api.observed("explain", async move {
+        let (user, item) = known_pair(&answer, &request).await?;
+        if !request.wait {
+            let mut found = answer.inner.storage.explanations(&[(user, item)]).await?;
+            let record = found.pop().flatten().ok_or_else(|| {
+                let message =
+                    "nothing is written for this pair; ask with `wait` to have it written";
+                ApiError::new(Cause::NoExplanation, message)
+            })?;
+            return Ok(axum::Json(ExplainResponse::from(record)).into_response());
+        }
+        let desk = answer.inner.desk.clone().ok_or_else(|| {
+            ApiError::new(
+                Cause::NotReady,
+                "this server runs without the role `worker`, so it cannot write",
+            )
+        })?;
+        let limit = Duration::from_secs(answer.inner.settings.write_timeout_seconds);
+        if request.stream {
+            let events = stream(desk, user, item, limit);
+            return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
+        }
+        let cancel = CancellationToken::new();
+        // A caller that leaves drops this future, and with it the guard: the LLM stops.
+        let _guard = cancel.clone().drop_guard();
+        let record = write(&desk, user, item, None, cancel, limit).await?;
+        Ok(axum::Json(ExplainResponse::from(record)).into_response())
+    })
+    .await
+}
+
+/// The ids of the pair, if both sides are in the store.
+async fn known_pair(api: &Api, request: &ExplainRequest) -> Result<(UserId, ItemId), ApiError> {
+    let storage = &api.inner.storage;
+    let unknown_user = |message: String| ApiError::new(Cause::UnknownUser, message);
+    let unknown_item = |message: String| ApiError::new(Cause::UnknownItem, message);
+    let user = storage.user_id(&request.user).map_err(|error| unknown_user(error.to_string()))?;
+    let item = storage.item_id(&request.item).map_err(|error| unknown_item(error.to_string()))?;
+    if storage.user(user).await?.is_none() {
+        return Err(unknown_user(format!("consumer {:?} is not in the store", request.user)));
+    }
+    if storage.items(&[item]).await?.pop().flatten().is_none() {
+        return Err(unknown_item(format!("item {:?} is not in the store", request.item)));
+    }
+    Ok((user, item))
+}
+
+async fn write(
+    desk: &WritingDesk,
+    user: UserId,
+    item: ItemId,
+    deltas: Option<mpsc::Sender<Delta>>,
+    cancel: CancellationToken,
+    limit: Duration,
+) -> Result<ExplanationRecord, ApiError> {
+    let writing = desk.write(user, item, deltas, cancel);
+    let outcome = tokio::time::timeout(limit, writing).await.unwrap_or_else(|_| {
+        let message = "writing took longer than `server.write_timeout_seconds`";
+        Err(ApiError::new(Cause::Deadline, message))
+    })?;
+    Ok(outcome.record)
+}
+
+/// The events of a text that is being written.
+fn stream(
+    desk: WritingDesk,
+    user: UserId,
+    item: ItemId,
+    limit: Duration,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    let cancel = CancellationToken::new();
+    let guard: DropGuard = cancel.clone().drop_guard();
+    let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
+    // A task of its own, because the deltas are read to their end before its result is awaited.
+    let writing = tokio::spawn(async move {
+        match write(&desk, user, item, Some(sender), cancel, limit).await {
+            Ok(record) => data("done", &ExplainResponse::from(record)),
+            Err(error) => {
+                let error_type = error.cause.row().0.to_owned();
+                data("error", &ErrorBody { error: error.message, error_type })
+            }
+        }
+    });
+    let deltas = futures::stream::unfold(receiver, |mut receiver| async move {
+        let event = match receiver.recv().await? {
+            Delta::Text(text) => data("delta", &text),
+            Delta::Restart => Event::default().event("restart").data("{}"),
+        };
+        Some((event, receiver))
+    });
+    let end = futures::stream::once(async move {
+        writing
+            .await
+            .unwrap_or_else(|error| Event::default().event("error").data(error.to_string()))
+    });
+    deltas.chain(end).map(move |event| {
+        let _held_until_the_stream_is_dropped = &guard;
+        Ok(event)
+    })
+}
+
+fn data<T: Serialize>(name: &str, value: &T) -> Event {
+    let event = Event::default().event(name);
+    event.json_data(value).unwrap_or_else(|error| {
+        Event::default().event("error").data(format!("the event cannot be written: {error}"))
+    })
+}

@@ -1,0 +1,155 @@
+//! The HTTP API: recommendations, explanations, health, metrics and its own description.
+
+mod admission;
+mod error;
+mod explain;
+mod health;
+mod json;
+mod recommend;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use error::{ApiError, Cause, ErrorBody};
+pub use explain::{ExplainRequest, ExplainResponse};
+
+use crate::config::ServerSettings;
+use crate::metrics::Metrics;
+use crate::queue::WritingDesk;
+use crate::rerank::Reranker;
+use crate::storage::Storage;
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub struct Api {
+    inner: Arc<Inner>,
+    health_only: bool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    reranker: Reranker,
+    storage: Storage,
+    desk: Option<WritingDesk>,
+    metrics: Metrics,
+    settings: ServerSettings,
+    admission: Arc<Semaphore>,
+    stopping: AtomicBool,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Whyrank",
+    description = "Explains and reranks what Qdrant retrieves: for a consumer and an item, why they would \
+                   like it and why not, and a ranking that uses both."
+))]
+struct Description;
+
+impl Api {
+    /// The API over a reranker. Without a desk, explanations are only read, never written.
+    pub fn new(
+        reranker: Reranker,
+        storage: Storage,
+        desk: Option<WritingDesk>,
+        metrics: Metrics,
+        settings: ServerSettings,
+    ) -> Self {
+        let admission = Arc::new(Semaphore::new(settings.maximum_requests));
+        let stopping = AtomicBool::new(false);
+        let inner = Inner { reranker, storage, desk, metrics, settings, admission, stopping };
+        Self { inner: Arc::new(inner), health_only: false }
+    }
+
+    /// The same process without the API: health and metrics only, for one that just writes.
+    pub fn health_only(self) -> Self {
+        Self { health_only: true, ..self }
+    }
+
+    /// The routes.
+    pub fn router(&self) -> Router {
+        if self.health_only {
+            return health::router().with_state(self.clone());
+        }
+        let (router, description) = Self::routes().split_for_parts();
+        let open_api = axum::routing::get(move || async move { axum::Json(description) });
+        // Only work is admitted by count; health and metrics must answer when the server is full.
+        router
+            .layer(axum::middleware::from_fn_with_state(self.clone(), admission::admit))
+            .layer(DefaultBodyLimit::max(self.inner.settings.maximum_body_bytes))
+            .merge(health::router())
+            .route("/openapi.json", open_api)
+            .with_state(self.clone())
+    }
+
+    fn routes() -> OpenApiRouter<Self> {
+        OpenApiRouter::with_openapi(Description::openapi())
+            .routes(routes!(recommend::recommend))
+            .routes(routes!(explain::explain))
+    }
+
+    /// The description that `/openapi.json` answers.
+    pub fn open_api() -> utoipa::openapi::OpenApi {
+        Self::routes().split_for_parts().1
+    }
+
+    /// Serves until `shutdown` fires; requests in hand may then end within the grace time.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> std::io::Result<()> {
+        let grace = std::time::Duration::from_secs(self.inner.settings.grace_seconds);
+        let router = self.router();
+        let (stop, inner) = (shutdown.clone(), self.inner.clone());
+        let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+            stop.cancelled().await;
+            inner.stopping.store(true, Ordering::Relaxed);
+        });
+        let out_of_time = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            result = serving => result,
+            () = out_of_time => {
+                tracing::warn!("requests did not end within the grace time and were dropped");
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts and times the answer of one route.
+    async fn observed<T>(
+        &self,
+        route: &'static str,
+        work: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let started = Instant::now();
+        let answer = work.await;
+        let metrics = &self.inner.metrics;
+        let seconds = started.elapsed().as_secs_f64();
+        metrics.request_seconds.with_label_values(&[route]).observe(seconds);
+        let outcome = answer.as_ref().map_or_else(|error| error.cause.row().0, |_| "ok");
+        metrics.requests.with_label_values(&[route, outcome]).inc();
+        if let Err(error) = &answer {
+            if error.cause == Cause::Internal {
+                tracing::error!(route, error = error.message, "a request failed");
+            }
+        }
+        answer
+    }
+}

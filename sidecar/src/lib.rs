@@ -1,0 +1,35 @@
+//! Everything of Whyrank that runs.
+//!
+//! Bird's-eye view, in the order in which data flows:
+//! - [`config`] reads the settings; [`import`] reads the data and [`ingest`] stores it in the three
+//!   collections behind [`storage`];
+//! - [`training`] learns vectors, codes and the ranker ([`artifacts`] knows their files) and brings the
+//!   store up to date; [`features`] is what training and serving compute alike;
+//! - [`evidence`] finds what an explanation stands on, [`generator`] writes it, [`writing`] puts it into
+//!   the store; [`generate`] does so for many pairs, [`queue`] for those that requests ask for;
+//! - [`rerank`] answers requests in six stages, [`cold_start`] makes vectors for unknown consumers;
+//! - [`http`] and [`cli`] are the surfaces, [`metrics`] and [`progress`] tell what is going on.
+//!
+//! Invariants: no request waits for the LLM unless it asked to; the generator never sees the label of
+//! the pair it explains; an answer is a permutation of what was retrieved, cut at the limit; what is
+//! acknowledged is durable. The plugin and the models do not know each other; only this crate knows both.
+
+pub mod artifacts;
+pub mod cli;
+pub mod cold_start;
+pub mod config;
+pub mod evidence;
+pub mod features;
+pub mod generate;
+pub mod generator;
+pub mod http;
+pub mod import;
+pub mod ingest;
+pub mod metrics;
+pub mod progress;
+pub mod queue;
+pub mod rerank;
+pub mod split;
+pub mod storage;
+pub mod training;
+pub mod writing;

@@ -1,0 +1,190 @@
+//! What the process tells Prometheus. Every series exists before the first request, and no label
+//! carries a consumer or an item.
+
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// The stages of a rerank request, in order; the values of the label `stage`.
+pub const STAGES: [&str; 6] = ["retrieve", "recall", "complete", "rank", "account", "answer"];
+
+/// Why an answer was degraded to the retrieval order; the values of the label `reason`.
+pub const DEGRADATIONS: [&str; 4] = ["deadline", "store", "model", "no_model"];
+
+/// Whyrank's metrics and the registry that holds them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by `route` and `outcome` (`ok`, or the error's type).
+    pub requests: IntCounterVec,
+    /// Seconds from request to answer, by `route`.
+    pub request_seconds: HistogramVec,
+    /// Seconds of each rerank stage, by `stage`.
+    pub stage_seconds: HistogramVec,
+    /// Answers in retrieval order, by `reason`.
+    pub degraded: IntCounterVec,
+    /// Candidates ranked, by the `state` of their explanation.
+    pub candidates: IntCounterVec,
+    /// Explanations written, by `source` (`llm`, `template`).
+    pub explanations: IntCounterVec,
+    /// Seconds that writing one explanation took.
+    pub explanation_seconds: HistogramVec,
+    /// Tokens read and written by the LLM, by `direction` (`prompt`, `completion`).
+    pub tokens: IntCounterVec,
+    /// Pairs waiting to be explained.
+    pub queue_depth: IntGauge,
+    /// Pairs not queued because the queue was full.
+    pub queue_refused: IntCounter,
+    /// 1 for the loaded model of each `kind`, labelled with its `version`.
+    pub model_info: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    ///
+    /// # Errors
+    /// When two metrics share a name, which a test rules out.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("whyrank".to_owned()), None)?;
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+                let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+                registry.register(Box::new(metric.clone()))?;
+                Ok(metric)
+            };
+        let histogram = |name: &str,
+                         help: &str,
+                         labels: &[&str],
+                         buckets: &[f64]|
+         -> Result<HistogramVec, prometheus::Error> {
+            let metric = HistogramVec::new(
+                HistogramOpts::new(name, help).buckets(buckets.to_vec()),
+                labels,
+            )?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let request = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+        let stage = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5];
+        let writing = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0];
+        let queue_depth = IntGauge::new("queue_depth", "Pairs waiting to be explained.")?;
+        registry.register(Box::new(queue_depth.clone()))?;
+        let queue_refused =
+            IntCounter::new("queue_refused_total", "Pairs not queued because the queue was full.")?;
+        registry.register(Box::new(queue_refused.clone()))?;
+        let model_info =
+            IntGaugeVec::new(Opts::new("model_info", "The loaded models."), &["kind", "version"])?;
+        registry.register(Box::new(model_info.clone()))?;
+        let metrics = Self {
+            requests: counters(
+                "requests_total",
+                "Requests by route and outcome.",
+                &["route", "outcome"],
+            )?,
+            request_seconds: histogram(
+                "request_seconds",
+                "Seconds from request to answer.",
+                &["route"],
+                &request,
+            )?,
+            stage_seconds: histogram(
+                "stage_seconds",
+                "Seconds of each rerank stage.",
+                &["stage"],
+                &stage,
+            )?,
+            degraded: counters(
+                "degraded_total",
+                "Answers in retrieval order, by reason.",
+                &["reason"],
+            )?,
+            candidates: counters(
+                "candidates_total",
+                "Candidates ranked, by state of their explanation.",
+                &["state"],
+            )?,
+            explanations: counters(
+                "explanations_total",
+                "Explanations written, by source.",
+                &["source"],
+            )?,
+            explanation_seconds: histogram(
+                "explanation_seconds",
+                "Seconds that writing one explanation took.",
+                &["source"],
+                &writing,
+            )?,
+            tokens: counters(
+                "tokens_total",
+                "Tokens read and written by the LLM.",
+                &["direction"],
+            )?,
+            queue_depth,
+            queue_refused,
+            model_info,
+            registry,
+        };
+        metrics.touch();
+        Ok(metrics)
+    }
+
+    /// Makes every series with a known label exist at zero.
+    fn touch(&self) {
+        for route in ["recommend", "explain"] {
+            self.requests.with_label_values(&[route, "ok"]);
+            self.request_seconds.with_label_values(&[route]);
+        }
+        for stage in STAGES {
+            self.stage_seconds.with_label_values(&[stage]);
+        }
+        for reason in DEGRADATIONS {
+            self.degraded.with_label_values(&[reason]);
+        }
+        for state in ["written", "predicted", "absent"] {
+            self.candidates.with_label_values(&[state]);
+        }
+        for source in ["llm", "template"] {
+            self.explanations.with_label_values(&[source]);
+            self.explanation_seconds.with_label_values(&[source]);
+        }
+        for direction in ["prompt", "completion"] {
+            self.tokens.with_label_values(&[direction]);
+        }
+    }
+
+    /// The text that `/metrics` answers.
+    ///
+    /// # Errors
+    /// When a metric cannot be encoded.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let mut buffer = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut buffer)?;
+        String::from_utf8(buffer).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_exists_before_the_first_request() {
+        let text = Metrics::new().unwrap().text().unwrap();
+        for stage in STAGES {
+            assert!(
+                text.contains(&format!("whyrank_stage_seconds_count{{stage=\"{stage}\"}} 0")),
+                "{stage}"
+            );
+        }
+        for name in [
+            "requests_total",
+            "degraded_total",
+            "candidates_total",
+            "explanations_total",
+            "queue_depth",
+        ] {
+            assert!(text.contains(&format!("whyrank_{name}")), "{name}");
+        }
+    }
+}

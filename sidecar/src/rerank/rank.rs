@@ -1,0 +1,203 @@
+//! Stages 2 to 5: recall the stored codes, predict the missing ones, rank all candidates in one run,
+//! and account for the score of those that will be shown.
+
+use whyrank_models::ranker::{CandidateInput, Contributions, Score};
+use whyrank_plugin::{Code, Codes, ExplanationState, records};
+
+use super::request::ContributionsView;
+use super::retrieve::{Retrieved, RetrievedItem};
+use super::{Fault, Reranker, ScoreKind, StageClock};
+use crate::artifacts::RerankModels;
+use crate::features;
+
+/// All candidates, scored and ordered.
+#[derive(Debug)]
+pub(super) struct Ranking {
+    /// Places in `Retrieved::items`, best first: a permutation of them.
+    pub(super) order: Vec<usize>,
+    /// Predictions in retrieval order.
+    pub(super) scores: Vec<Score>,
+    /// The numbers that were ordered by, in retrieval order.
+    pub(super) values: Vec<f32>,
+    /// Where each candidate's codes came from, in retrieval order.
+    pub(super) states: Vec<ExplanationState>,
+    /// The account of the first places, in the order of the ranking; empty if not asked for.
+    pub(super) contributions: Vec<ContributionsView>,
+}
+
+pub(super) async fn rank(
+    reranker: &Reranker,
+    models: &RerankModels,
+    retrieved: &Retrieved,
+    accounted: usize,
+    clock: &mut StageClock,
+) -> Result<Ranking, Fault> {
+    let stored = recall(reranker, retrieved, clock).await?;
+    let completed = complete(models, retrieved, stored, clock)?;
+    let codes: Vec<Option<&Codes>> = completed.iter().map(|(codes, _)| codes.as_ref()).collect();
+    let scale = reranker.scale;
+    let contexts: Vec<Vec<f32>> = retrieved
+        .items
+        .iter()
+        .map(|item| features::context(&retrieved.consumer, &item.vector, item.statistics, scale))
+        .collect();
+    let inputs: Vec<CandidateInput<'_>> = retrieved
+        .items
+        .iter()
+        .zip(&codes)
+        .zip(&contexts)
+        .map(|((item, codes), context)| input(item, *codes, context))
+        .collect();
+    let rows = retrieved.consumer.history_rows();
+    let consumer = retrieved.consumer.input(&rows);
+    let scores = models.ranker.score(&consumer, &inputs).map_err(Fault::model)?;
+    let kind = reranker.settings.score;
+    let values: Vec<f32> = scores.iter().map(|score| kind.of(*score)).collect();
+    if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+        let item = &retrieved.items[place].external_id;
+        return Err(Fault::model(format!("the score of item {item} is not a finite number")));
+    }
+    let order = order(&values);
+    clock.lap("rank", format!("{} candidates in one run", inputs.len()));
+    let first: Vec<CandidateInput<'_>> =
+        order.iter().take(accounted).map(|place| inputs[*place]).collect();
+    let contributions = models.ranker.contributions(&consumer, &first).map_err(Fault::model)?;
+    let contributions = contributions.iter().map(|account| kind.account(account)).collect();
+    clock.lap("account", format!("{} results", first.len()));
+    let states = completed.iter().map(|(_, state)| *state).collect();
+    Ok(Ranking { order, scores, values, states, contributions })
+}
+
+fn input<'a>(
+    item: &'a RetrievedItem,
+    codes: Option<&'a Codes>,
+    context: &'a [f32],
+) -> CandidateInput<'a> {
+    CandidateInput {
+        item: &item.vector,
+        positive: codes.map(|codes| codes.positive.as_slice()),
+        negative: codes.map(|codes| codes.negative.as_slice()),
+        context,
+    }
+}
+
+/// The places from best to worst; equal scores keep the retrieval order.
+fn order(scores: &[f32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|left, right| scores[*right].total_cmp(&scores[*left]));
+    order
+}
+
+/// Stage 2: the stored codes of all pairs, in one batched read.
+async fn recall(
+    reranker: &Reranker,
+    retrieved: &Retrieved,
+    clock: &mut StageClock,
+) -> Result<Vec<Option<Codes>>, Fault> {
+    let Some((user, _)) = retrieved.user else {
+        clock.lap("recall", "no stored consumer".to_owned());
+        return Ok(vec![None; retrieved.items.len()]);
+    };
+    let pairs = retrieved.items.iter().map(|item| (user, item.candidate.item));
+    let storage = &reranker.storage;
+    let collection = &storage.settings().explanations;
+    let found = records::read_pair_codes(storage.store().as_ref(), collection, pairs)
+        .await
+        .map_err(Fault::store)?;
+    // A code of another width was made by another autoencoder and has not been indexed again yet.
+    let dimension = reranker.code_dimension;
+    let fits = |code: &Code| code.len() == dimension;
+    let codes: Vec<Option<Codes>> = found
+        .into_iter()
+        .map(|pair| pair?.codes.filter(|codes| fits(&codes.positive) && fits(&codes.negative)))
+        .collect();
+    clock.lap("recall", format!("{} written", codes.iter().flatten().count()));
+    Ok(codes)
+}
+
+/// Stage 3: codes for the pairs that nothing is written for.
+fn complete(
+    models: &RerankModels,
+    retrieved: &Retrieved,
+    stored: Vec<Option<Codes>>,
+    clock: &mut StageClock,
+) -> Result<Vec<(Option<Codes>, ExplanationState)>, Fault> {
+    let missing: Vec<RetrievedItem> = retrieved
+        .items
+        .iter()
+        .zip(&stored)
+        .filter(|(_, codes)| codes.is_none())
+        .map(|(item, _)| item.clone())
+        .collect();
+    let dimension = retrieved.consumer.vector.len();
+    let table = RetrievedItem::table(&missing, dimension).map_err(Fault::model)?;
+    let mut predicted = Vec::new();
+    if !missing.is_empty() {
+        let codes = models
+            .explainer
+            .predict_for(&retrieved.consumer.vector, table.view())
+            .map_err(Fault::model)?;
+        let rows = codes.positive.rows().into_iter().zip(codes.negative.rows());
+        predicted.extend(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }));
+    }
+    clock.lap("complete", format!("{} predicted", predicted.len()));
+    let mut predicted = predicted.into_iter();
+    let completed = stored.into_iter().map(|codes| match codes {
+        Some(codes) => (Some(codes), ExplanationState::Written),
+        None => match predicted.next() {
+            Some(codes) => (Some(codes), ExplanationState::Predicted),
+            None => (None, ExplanationState::Absent),
+        },
+    });
+    Ok(completed.collect())
+}
+
+impl ScoreKind {
+    /// The number that candidates are ordered by.
+    pub(super) fn of(self, score: Score) -> f32 {
+        match self {
+            Self::Like => score.like,
+            Self::Rating => score.rating,
+        }
+    }
+
+    fn account(self, account: &Contributions) -> ContributionsView {
+        let shares = match self {
+            Self::Like => account.like,
+            Self::Rating => account.rating,
+        };
+        ContributionsView {
+            base: self.of(account.base),
+            user_item: shares.user_item,
+            positive: shares.positive,
+            negative: shares.negative,
+            history: shares.history,
+            context: shares.context,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_order_is_a_permutation_from_best_to_worst(
+            scores in prop::collection::vec(-10.0_f32..10.0, 0..300)
+        ) {
+            let order = order(&scores);
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(sorted, (0..scores.len()).collect::<Vec<_>>());
+            prop_assert!(order.windows(2).all(|pair| scores[pair[0]] >= scores[pair[1]]));
+        }
+    }
+
+    #[test]
+    fn equal_scores_keep_the_retrieval_order() {
+        assert_eq!(order(&[1.0, 2.0, 1.0, 2.0]), [1, 3, 0, 2]);
+    }
+}

@@ -1,0 +1,277 @@
+//! The three collections behind the store trait, read and written as records.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use whyrank_plugin::{
+    EmbeddedSettings, EmbeddedStore, ExplanationRecord, Filter, ItemId, ItemRecord, PointId,
+    RecordError, Scroll, Selection, Store, StoreError, StoreResult, UserId, UserRecord,
+    explanation_id, records,
+};
+
+/// Points read in one page when a whole collection is walked.
+const PAGE: usize = 1_000;
+
+/// Where the collections are and what they are called.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSettings {
+    /// The engine that holds them.
+    pub backend: Backend,
+    /// The collection of items.
+    pub items: String,
+    /// The collection of consumers.
+    pub users: String,
+    /// The collection of explanations.
+    pub explanations: String,
+    /// How the ids of the data become point ids.
+    pub ids: IdScheme,
+    /// The embedded engine's folder and limits.
+    pub embedded: EmbeddedSettings,
+}
+
+/// The engines that can hold the collections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Qdrant's engine inside this process, on disk.
+    Embedded,
+}
+
+/// How the ids that the data gives become Qdrant's point ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdScheme {
+    /// Any text; the point id is its UUIDv5.
+    External,
+    /// The data's ids are Qdrant's point ids already: unsigned integers or UUIDs.
+    Native,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Embedded,
+            items: "items".to_owned(),
+            users: "users".to_owned(),
+            explanations: "explanations".to_owned(),
+            ids: IdScheme::External,
+            embedded: EmbeddedSettings::default(),
+        }
+    }
+}
+
+/// An id given by a caller or by the data is not one under the configured scheme.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "{given:?} is not a point id, and `store.ids` is \"native\": give an unsigned integer or a UUID"
+)]
+pub struct InvalidId {
+    given: String,
+}
+
+/// The collections of one installation.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    store: Arc<dyn Store>,
+    settings: StoreSettings,
+}
+
+impl Storage {
+    /// Opens the configured store.
+    ///
+    /// # Errors
+    /// When another process holds the embedded store, or its folder cannot be used.
+    pub async fn open(settings: &StoreSettings) -> Result<Self> {
+        let store: Arc<dyn Store> = match settings.backend {
+            Backend::Embedded => Arc::new(EmbeddedStore::open(settings.embedded.clone()).await?),
+        };
+        Ok(Self::over(store, settings.clone()))
+    }
+
+    /// The collections of a store that is open already.
+    pub fn over(store: Arc<dyn Store>, settings: StoreSettings) -> Self {
+        Self { store, settings }
+    }
+
+    /// The store itself.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The names of the collections and the id scheme.
+    pub fn settings(&self) -> &StoreSettings {
+        &self.settings
+    }
+
+    /// Makes the collections, or checks that the existing ones fit these dimensions.
+    ///
+    /// # Errors
+    /// When an existing collection has another dimension or distance.
+    pub async fn ensure(&self, vector_dimension: usize, code_dimension: usize) -> StoreResult<()> {
+        let settings = &self.settings;
+        self.store.ensure(&settings.items, &records::items_schema(vector_dimension)).await?;
+        self.store.ensure(&settings.users, &records::users_schema(vector_dimension)).await?;
+        let explanations = records::explanations_schema(code_dimension);
+        self.store.ensure(&settings.explanations, &explanations).await?;
+        Ok(())
+    }
+
+    /// The consumer that the data calls `external`.
+    ///
+    /// # Errors
+    /// When ids are native and this is not one.
+    pub fn user_id(&self, external: &str) -> Result<UserId, InvalidId> {
+        match self.settings.ids {
+            IdScheme::External => Ok(UserId::from_external(external)),
+            IdScheme::Native => {
+                external.parse().map_err(|_| InvalidId { given: external.to_owned() })
+            }
+        }
+    }
+
+    /// The item that the data calls `external`.
+    ///
+    /// # Errors
+    /// When ids are native and this is not one.
+    pub fn item_id(&self, external: &str) -> Result<ItemId, InvalidId> {
+        match self.settings.ids {
+            IdScheme::External => Ok(ItemId::from_external(external)),
+            IdScheme::Native => {
+                external.parse().map_err(|_| InvalidId { given: external.to_owned() })
+            }
+        }
+    }
+
+    /// One consumer, with vector.
+    ///
+    /// # Errors
+    /// When the store cannot be read or holds something else under this id.
+    pub async fn user(&self, id: UserId) -> Result<Option<UserRecord>> {
+        let mut points =
+            self.store.read(&self.settings.users, &[id.point()], &Selection::all()).await?;
+        Ok(points.pop().flatten().map(UserRecord::from_point).transpose()?)
+    }
+
+    /// Items by id, with vectors, in the order asked; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be read or holds something else under an id.
+    pub async fn items(&self, ids: &[ItemId]) -> Result<Vec<Option<ItemRecord>>> {
+        let ids: Vec<PointId> = ids.iter().map(ItemId::point).collect();
+        let points = self.store.read(&self.settings.items, &ids, &Selection::all()).await?;
+        let records = points.into_iter().map(|point| point.map(ItemRecord::from_point).transpose());
+        Ok(records.collect::<Result<_, _>>()?)
+    }
+
+    /// The written explanations of these pairs, with codes, in the order asked.
+    ///
+    /// # Errors
+    /// When the store cannot be read or holds something else under an id.
+    pub async fn explanations(
+        &self,
+        pairs: &[(UserId, ItemId)],
+    ) -> Result<Vec<Option<ExplanationRecord>>> {
+        let ids: Vec<_> = pairs.iter().map(|(user, item)| explanation_id(user, item)).collect();
+        let points = self.store.read(&self.settings.explanations, &ids, &Selection::all()).await?;
+        let records =
+            points.into_iter().map(|point| point.map(ExplanationRecord::from_point).transpose());
+        Ok(records.collect::<Result<_, _>>()?)
+    }
+
+    /// All consumers, in the order of their point ids.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or there are none.
+    pub async fn all_users(&self) -> Result<Vec<UserRecord>> {
+        self.all(&self.settings.users, "consumers", UserRecord::from_point).await
+    }
+
+    /// All items, in the order of their point ids.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or there are none.
+    pub async fn all_items(&self) -> Result<Vec<ItemRecord>> {
+        self.all(&self.settings.items, "items", ItemRecord::from_point).await
+    }
+
+    async fn all<Record>(
+        &self,
+        collection: &str,
+        what: &str,
+        read: impl Fn(whyrank_plugin::Point) -> Result<Record, RecordError>,
+    ) -> Result<Vec<Record>> {
+        let mut found = Vec::new();
+        match self.walk(collection, None, |record| found.push(record), read).await {
+            Ok(()) if found.is_empty() => bail!("there are no {what} yet: run `whyrank import`"),
+            Ok(()) => Ok(found),
+            Err(error) => match error.downcast_ref::<StoreError>() {
+                Some(StoreError::CollectionMissing { .. }) => Err(error)
+                    .with_context(|| format!("there are no {what} yet: run `whyrank import`")),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// All written explanations that match, in the order of their point ids.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn all_explanations(&self, filter: Option<Filter>) -> Result<Vec<ExplanationRecord>> {
+        let mut found = Vec::new();
+        let collection = &self.settings.explanations;
+        let read = ExplanationRecord::from_point;
+        self.walk(collection, filter, |record| found.push(record), read).await?;
+        Ok(found)
+    }
+
+    async fn walk<Record>(
+        &self,
+        collection: &str,
+        filter: Option<Filter>,
+        mut take: impl FnMut(Record),
+        read: impl Fn(whyrank_plugin::Point) -> Result<Record, RecordError>,
+    ) -> Result<()> {
+        let mut from = None;
+        loop {
+            let selection = Selection::all();
+            let scroll = Scroll { filter: filter.clone(), from, limit: PAGE, selection };
+            let page = self.store.scroll(collection, scroll).await?;
+            for point in page.points {
+                take(read(point)?);
+            }
+            from = page.next;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes consumers; durable when it returns.
+    ///
+    /// # Errors
+    /// When the store refuses them.
+    pub async fn write_users(&self, users: &[UserRecord]) -> StoreResult<()> {
+        let points = users.iter().map(UserRecord::to_point).collect();
+        self.store.upsert(&self.settings.users, points).await
+    }
+
+    /// Writes items; durable when it returns.
+    ///
+    /// # Errors
+    /// When the store refuses them.
+    pub async fn write_items(&self, items: &[ItemRecord]) -> StoreResult<()> {
+        let points = items.iter().map(ItemRecord::to_point).collect();
+        self.store.upsert(&self.settings.items, points).await
+    }
+
+    /// Writes explanations; durable when it returns.
+    ///
+    /// # Errors
+    /// When the store refuses them.
+    pub async fn write_explanations(&self, records: &[ExplanationRecord]) -> StoreResult<()> {
+        let points = records.iter().map(ExplanationRecord::to_point).collect();
+        self.store.upsert(&self.settings.explanations, points).await
+    }
+}

@@ -1,0 +1,203 @@
+//! Brings the store up to date with the trained models: vectors for every user and item, codes for
+//! every explanation, indexes for searching. Running it again changes nothing; killed in the middle,
+//! the next run completes it.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use whyrank_models::factorisation::Factorisation;
+use whyrank_plugin::{ExplanationRecord, ItemId, ItemRecord, UserRecord};
+
+use super::vectors::RowIds;
+use super::{Trainer, item_text, user_text};
+use crate::artifacts::load_encoder;
+use crate::cold_start::ColdStart;
+use crate::config::VectorSource;
+use crate::writing::CodeMaker;
+
+/// Records read, changed and written in one step.
+const STEP: usize = 256;
+
+/// What indexing did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct IndexReport {
+    /// Users whose vector was written.
+    pub users: usize,
+    /// Items whose vector was written.
+    pub items: usize,
+    /// Items that training had not met; their vector comes from their text.
+    pub new_items: usize,
+    /// Explanations that were encoded.
+    pub encoded: usize,
+    /// Explanations whose codes were current already.
+    pub current: usize,
+}
+
+impl Trainer {
+    /// Writes vectors and codes where they are missing or of an older model, then builds the search
+    /// indexes.
+    ///
+    /// # Errors
+    /// When a model file does not fit or the store refuses a write.
+    pub async fn index(&self) -> Result<IndexReport> {
+        let mut report = IndexReport::default();
+        self.index_vectors(&mut report).await?;
+        if self.paths.encoder().exists() {
+            self.index_codes(&mut report).await?;
+        }
+        let settings = self.storage.settings();
+        let names = [&settings.items, &settings.users, &settings.explanations];
+        self.progress.begin("building search indexes", names.len() as u64);
+        for (done, name) in names.into_iter().enumerate() {
+            self.storage.store().optimize(name).await?;
+            self.progress.advance(done as u64 + 1);
+        }
+        self.storage.store().flush().await?;
+        self.progress.end();
+        Ok(report)
+    }
+
+    async fn index_vectors(&self, report: &mut IndexReport) -> Result<()> {
+        let users = self.storage.all_users().await?;
+        let mut items = self.storage.all_items().await?;
+        let vectors = &self.settings.vectors;
+        let folder;
+        match vectors.source {
+            VectorSource::Imported => {
+                let brought: Vec<_> = items.iter().filter_map(|item| item.vector.clone()).collect();
+                folder = ColdStart::brought(&brought, &vectors.factorisation)?;
+            }
+            VectorSource::Learned => {
+                let path = self.paths.factorisation();
+                let factorisation = Factorisation::load(&path, vectors.factorisation.dimension)?;
+                self.place_items(&mut items, &factorisation, report)?;
+                self.write_items(&items, report).await?;
+                folder = ColdStart::learned(factorisation, self.embedder()?);
+            }
+        }
+        self.write_user_vectors(users, &items, &folder, report).await
+    }
+
+    /// Gives every item its learned vector, or the one its text predicts if training did not meet it.
+    fn place_items(
+        &self,
+        items: &mut [ItemRecord],
+        factorisation: &Factorisation,
+        report: &mut IndexReport,
+    ) -> Result<()> {
+        let path = self.paths.factorisation_rows();
+        let text = std::fs::read(&path)
+            .with_context(|| format!("reading {}; run `whyrank train vectors`", path.display()))?;
+        let rows: RowIds = serde_json::from_slice(&text).with_context(|| {
+            format!("{} is damaged; run `whyrank train vectors`", path.display())
+        })?;
+        ensure!(
+            rows.fingerprint == factorisation.fingerprint(),
+            "{} belongs to another factorisation; run `whyrank train vectors`",
+            path.display()
+        );
+        let rows: HashMap<ItemId, usize> =
+            rows.items.into_iter().enumerate().map(|(row, item)| (item, row)).collect();
+        for item in items.iter_mut() {
+            item.vector = Some(match rows.get(&item.id) {
+                Some(row) => factorisation.item_vectors().row(*row).to_vec(),
+                None => {
+                    report.new_items += 1;
+                    factorisation.item_from_text(&self.embedder()?.embed(&item_text(item))?)?
+                }
+            });
+        }
+        Ok(())
+    }
+
+    async fn write_items(&self, items: &[ItemRecord], report: &mut IndexReport) -> Result<()> {
+        self.progress.begin("writing item vectors", items.len() as u64);
+        for part in items.chunks(STEP) {
+            self.storage.write_items(part).await?;
+            report.items += part.len();
+            self.progress.advance(report.items as u64);
+        }
+        self.progress.end();
+        Ok(())
+    }
+
+    /// Folds every user in from the whole history. A vector that was brought stays as it is.
+    async fn write_user_vectors(
+        &self,
+        users: Vec<UserRecord>,
+        items: &[ItemRecord],
+        folder: &ColdStart,
+        report: &mut IndexReport,
+    ) -> Result<()> {
+        let vectors: HashMap<ItemId, &Vec<f32>> =
+            items.iter().filter_map(|item| Some((item.id, item.vector.as_ref()?))).collect();
+        let texts: Vec<String> = users.iter().map(user_text).collect();
+        let profiles = folder.embed_profiles(&texts, self.progress.as_ref())?;
+        self.progress.begin("writing user vectors", users.len() as u64);
+        let brought = self.settings.vectors.source == VectorSource::Imported;
+        let mut changed = Vec::with_capacity(STEP);
+        for (row, mut user) in users.into_iter().enumerate() {
+            if brought && user.vector.is_some() {
+                continue;
+            }
+            let history: Vec<(Vec<f32>, f32)> = user
+                .history
+                .iter()
+                .filter_map(|entry| Some(((*vectors.get(&entry.item)?).clone(), entry.rating)))
+                .collect();
+            let profile = profiles.as_ref().map(|table| table.row(row).to_vec());
+            // A user without history and profile has no place among the items yet.
+            if history.is_empty() && profile.is_none() {
+                continue;
+            }
+            user.vector = Some(folder.fold_in_with(&history, profile.as_deref())?);
+            changed.push(user);
+            if changed.len() == STEP {
+                self.write_users(&mut changed, report).await?;
+            }
+        }
+        self.write_users(&mut changed, report).await?;
+        self.progress.end();
+        Ok(())
+    }
+
+    async fn write_users(
+        &self,
+        changed: &mut Vec<UserRecord>,
+        report: &mut IndexReport,
+    ) -> Result<()> {
+        self.storage.write_users(changed).await?;
+        report.users += changed.len();
+        self.progress.advance(report.users as u64);
+        changed.clear();
+        Ok(())
+    }
+
+    async fn index_codes(&self, report: &mut IndexReport) -> Result<()> {
+        let embedder = self.embedder()?;
+        let code = self.settings.autoencoder.code;
+        let encoder = load_encoder(&self.paths, embedder.dimension(), code)?;
+        let maker = CodeMaker::new(embedder, encoder);
+        let explanations = self.storage.all_explanations(None).await?;
+        let (current, mut stale): (Vec<ExplanationRecord>, Vec<_>) =
+            explanations.into_iter().partition(|record| {
+                record.codes.is_some() && record.code_version.as_deref() == Some(maker.version())
+            });
+        report.current = current.len();
+        self.progress.begin("encoding explanations", stale.len() as u64);
+        for part in stale.chunks_mut(STEP) {
+            let texts: Vec<_> = part.iter().map(|record| &record.explanation).collect();
+            let codes = maker.codes(&texts)?;
+            for (record, codes) in part.iter_mut().zip(codes) {
+                record.codes = Some(codes);
+                record.code_version = Some(maker.version().to_owned());
+            }
+            self.storage.write_explanations(part).await?;
+            report.encoded += part.len();
+            self.progress.advance(report.encoded as u64);
+        }
+        self.progress.end();
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! User and item vectors: learned from the history part of the interactions, or brought by the
+//! search team.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use whyrank_models::factorisation::{Factorisation, FactorisationData, Interaction};
+use whyrank_plugin::{ItemId, ItemRecord, UserRecord};
+
+use super::{Trainer, item_text, user_text};
+use crate::config::VectorSource;
+use crate::split::oldest_first;
+
+/// Which row of a learned table belongs to which item, kept beside the factorisation.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RowIds {
+    /// The fingerprint of the factorisation that these rows are of.
+    pub(super) fingerprint: String,
+    /// The item of each row.
+    pub(super) items: Vec<ItemId>,
+}
+
+/// What learning vectors used.
+#[derive(Debug, Clone, Serialize)]
+pub struct VectorsOutcome {
+    /// `learned` or `imported`.
+    pub source: VectorSource,
+    /// Consumers in the store.
+    pub users: usize,
+    /// Items in the store.
+    pub items: usize,
+    /// Interactions of the history part that were learned from.
+    pub interactions: usize,
+}
+
+impl Trainer {
+    /// Learns user and item vectors from the history part, unless they are brought.
+    ///
+    /// # Errors
+    /// When there is nothing to learn from, or brought vectors are missing.
+    pub async fn train_vectors(&self) -> Result<VectorsOutcome> {
+        let users = self.storage.all_users().await?;
+        let items = self.storage.all_items().await?;
+        let source = self.settings.vectors.source;
+        let mut outcome =
+            VectorsOutcome { source, users: users.len(), items: items.len(), interactions: 0 };
+        if source == VectorSource::Imported {
+            let missing = items.iter().filter(|item| item.vector.is_none()).count();
+            if missing > 0 {
+                bail!(
+                    "{missing} of {} items have no vector, but `vectors.source` is \"imported\": \
+                     name their column in `import.items.vector`, or set it to \"learned\"",
+                    items.len()
+                );
+            }
+            return Ok(outcome);
+        }
+        let interactions = self.history_part(&users, &items);
+        outcome.interactions = interactions.len();
+        let embedder = self.embedder()?;
+        let progress = self.progress.as_ref();
+        let item_texts: Vec<String> = items.iter().map(item_text).collect();
+        let user_texts: Vec<String> = users.iter().map(user_text).collect();
+        let item_texts = embedder.embed_all(&item_texts, progress)?;
+        let has_profiles = user_texts.iter().any(|text| !text.is_empty());
+        let user_texts =
+            has_profiles.then(|| embedder.embed_all(&user_texts, progress)).transpose()?;
+        let data = FactorisationData {
+            users: users.len(),
+            items: items.len(),
+            interactions: &interactions,
+            item_texts: Some(item_texts.view()),
+            user_texts: user_texts.as_ref().map(|texts| texts.view()),
+        };
+        let settings = &self.settings.vectors.factorisation;
+        let factorisation = Factorisation::train(&data, settings, progress)?;
+        let rows = RowIds {
+            fingerprint: factorisation.fingerprint().to_owned(),
+            items: items.iter().map(|item| item.id).collect(),
+        };
+        std::fs::create_dir_all(self.paths.folder())
+            .with_context(|| format!("making the folder {}", self.paths.folder().display()))?;
+        let ids = self.paths.factorisation_rows();
+        std::fs::write(&ids, serde_json::to_vec(&rows)?)
+            .with_context(|| format!("writing {}", ids.display()))?;
+        factorisation.save(&self.paths.factorisation())?;
+        Ok(outcome)
+    }
+
+    /// The oldest part of every consumer's interactions, by row of the given lists.
+    fn history_part(&self, users: &[UserRecord], items: &[ItemRecord]) -> Vec<Interaction> {
+        let rows: HashMap<ItemId, usize> =
+            items.iter().enumerate().map(|(row, item)| (item.id, row)).collect();
+        let mut interactions = Vec::new();
+        for (user, record) in users.iter().enumerate() {
+            let sorted = oldest_first(&record.history);
+            let parts = self.settings.split.parts(sorted.len());
+            for entry in &sorted[..parts.history_end] {
+                if let Some(item) = rows.get(&entry.item) {
+                    let (user, item) = (user as u32, *item as u32);
+                    interactions.push(Interaction { user, item, rating: entry.rating });
+                }
+            }
+        }
+        interactions
+    }
+}

@@ -1,0 +1,243 @@
+//! Writes the explanation of a pair into the store: evidence, prompt, LLM, validation, codes. What is
+//! written for the same profile, prompt and model version is never written again.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use whyrank_models::autoencoder::Encoder;
+use whyrank_models::progress::Silent;
+use whyrank_models::text::TextEmbedder;
+use whyrank_plugin::{
+    Codes, Explanation, ExplanationRecord, ItemRecord, Provenance, Source, UserRecord,
+};
+
+use crate::artifacts;
+use crate::evidence::{EvidenceSettings, pair_context};
+use crate::features::RatingScale;
+use crate::generator::{self, Delta, Usage, Writer, Written};
+use crate::metrics::Metrics;
+use crate::storage::Storage;
+
+/// Turns explanation texts into codes.
+#[derive(Debug, Clone)]
+pub struct CodeMaker {
+    embedder: Arc<TextEmbedder>,
+    encoder: Arc<Encoder>,
+    version: String,
+}
+
+impl CodeMaker {
+    /// Puts text embedding and encoder together.
+    pub fn new(embedder: Arc<TextEmbedder>, encoder: Encoder) -> Self {
+        let version = artifacts::version(encoder.contract());
+        Self { embedder, encoder: Arc::new(encoder), version }
+    }
+
+    /// The version of the encoder, as explanation records carry it.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The codes of both sides of each explanation, in order.
+    ///
+    /// # Errors
+    /// When embedding or encoding fails.
+    pub fn codes(&self, explanations: &[&Explanation]) -> Result<Vec<Codes>> {
+        let texts: Vec<&str> = explanations
+            .iter()
+            .flat_map(|explanation| [explanation.positive.as_str(), explanation.negative.as_str()])
+            .collect();
+        let codes = self.encoder.encode(self.embedder.embed_all(&texts, &Silent)?.view())?;
+        let row = |place: usize| codes.row(place).to_vec();
+        Ok((0..explanations.len())
+            .map(|place| Codes { positive: row(2 * place), negative: row(2 * place + 1) })
+            .collect())
+    }
+}
+
+/// What became of one pair.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The explanation as it is in the store now.
+    pub record: ExplanationRecord,
+    /// True if it was there already and current.
+    pub reused: bool,
+    /// What the LLM spent on it; nothing if it was reused.
+    pub usage: Usage,
+    /// Why attempts were refused.
+    pub refusals: usize,
+    /// Seconds the writing took.
+    pub seconds: f64,
+}
+
+/// Writes explanations of pairs, one at a time.
+#[derive(Clone)]
+pub struct PairWriter {
+    storage: Storage,
+    evidence: EvidenceSettings,
+    scale: RatingScale,
+    writer: Arc<Writer>,
+    codes: Option<CodeMaker>,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for PairWriter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("PairWriter").field("storage", &self.storage).finish_non_exhaustive()
+    }
+}
+
+/// One pair to write about.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair<'a> {
+    /// The consumer.
+    pub user: &'a UserRecord,
+    /// The item.
+    pub item: &'a ItemRecord,
+    /// The pair's own time, if it was rated: nothing from then on may be told.
+    pub before: Option<i64>,
+}
+
+impl PairWriter {
+    /// A writer into this store. Without `codes` the texts are stored and encoded later by `index`.
+    pub fn new(
+        storage: Storage,
+        evidence: EvidenceSettings,
+        scale: RatingScale,
+        writer: Arc<Writer>,
+        codes: Option<CodeMaker>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { storage, evidence, scale, writer, codes, metrics }
+    }
+
+    /// The same writer, encoding with other codes.
+    pub fn with_codes(&self, codes: CodeMaker) -> Self {
+        Self { codes: Some(codes), ..self.clone() }
+    }
+
+    /// Writes the pair's explanation, or finds that it is written.
+    ///
+    /// # Errors
+    /// When the store or the generator fails, or `cancel` fires.
+    pub async fn write(
+        &self,
+        pair: Pair<'_>,
+        deltas: Option<mpsc::Sender<Delta>>,
+        cancel: CancellationToken,
+    ) -> Result<Outcome> {
+        let Pair { user, item, before } = pair;
+        let (evidence, scale) = (&self.evidence, self.scale);
+        let context = pair_context(&self.storage, evidence, scale, user, item, before).await?;
+        let profile_version = self.writer.profile_version(&context);
+        if let Some(record) = self.current(pair, &profile_version).await? {
+            let usage = Usage::default();
+            return Ok(Outcome { record, reused: true, usage, refusals: 0, seconds: 0.0 });
+        }
+        let started = Instant::now();
+        let written = self.writer.write(&context, pair_seed(pair), deltas, cancel).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.count(&written, seconds);
+        let mut record = self.record(pair, &written, profile_version);
+        if let Some(maker) = &self.codes {
+            let (maker, explanation) = (maker.clone(), record.explanation.clone());
+            record.code_version = Some(maker.version().to_owned());
+            let codes = tokio::task::spawn_blocking(move || maker.codes(&[&explanation]));
+            record.codes = codes.await.context("encoding an explanation")??.pop();
+        }
+        self.storage.write_explanations(std::slice::from_ref(&record)).await?;
+        Ok(Outcome {
+            record,
+            reused: false,
+            usage: written.usage,
+            refusals: written.refusals.len(),
+            seconds,
+        })
+    }
+
+    /// The stored explanation, if writing again would change nothing but the words.
+    async fn current(
+        &self,
+        pair: Pair<'_>,
+        profile_version: &str,
+    ) -> Result<Option<ExplanationRecord>> {
+        let mut found = self.storage.explanations(&[(pair.user.id, pair.item.id)]).await?;
+        let identity = self.generator_name();
+        Ok(found.pop().flatten().filter(|record| {
+            let provenance = &record.provenance;
+            let same = provenance.generator == identity
+                && provenance.prompt_version == self.writer.prompt_version()
+                && provenance.profile_version == profile_version;
+            // A template has nothing to add where an LLM has written.
+            same || (self.is_template() && provenance.source == Source::Llm)
+        }))
+    }
+
+    fn count(&self, written: &Written, seconds: f64) {
+        let source = source_name(written.source);
+        self.metrics.explanations.with_label_values(&[source]).inc();
+        self.metrics.explanation_seconds.with_label_values(&[source]).observe(seconds);
+        self.metrics.tokens.with_label_values(&["prompt"]).inc_by(written.usage.prompt_tokens);
+        let completion = self.metrics.tokens.with_label_values(&["completion"]);
+        completion.inc_by(written.usage.completion_tokens);
+    }
+
+    fn record(
+        &self,
+        pair: Pair<'_>,
+        written: &Written,
+        profile_version: String,
+    ) -> ExplanationRecord {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        ExplanationRecord {
+            user: pair.user.id,
+            item: pair.item.id,
+            user_external_id: pair.user.external_id.clone(),
+            item_external_id: pair.item.external_id.clone(),
+            explanation: Explanation {
+                positive: written.explanation.positive.clone(),
+                negative: written.explanation.negative.clone(),
+            },
+            provenance: Provenance {
+                generator: self.generator_name(),
+                prompt_version: self.writer.prompt_version().to_owned(),
+                profile_version,
+                source: match written.source {
+                    generator::Source::Llm => Source::Llm,
+                    generator::Source::Template => Source::Template,
+                },
+                seed: written.seed,
+                attempts: written.attempts,
+                written_at: now.map_or(0, |age| age.as_secs() as i64),
+            },
+            codes: None,
+            code_version: None,
+        }
+    }
+
+    fn is_template(&self) -> bool {
+        self.writer.identity().generator == "template"
+    }
+
+    fn generator_name(&self) -> String {
+        let identity = self.writer.identity();
+        format!("{}/{}@{}", identity.generator, identity.model, identity.version)
+    }
+}
+
+fn source_name(source: generator::Source) -> &'static str {
+    match source {
+        generator::Source::Llm => "llm",
+        generator::Source::Template => "template",
+    }
+}
+
+/// The same pair always starts from the same seed, whatever was written before it.
+fn pair_seed(pair: Pair<'_>) -> u64 {
+    let digest = Sha256::digest(format!("{}/{}", pair.user.id, pair.item.id));
+    u64::from_le_bytes(digest[..8].try_into().unwrap_or_default())
+}
