@@ -4,6 +4,7 @@ use qdrant_edge::external::serde_json::from_value;
 use qdrant_edge::{Condition, FieldCondition, HasIdCondition, HasVectorCondition, JsonPath, Match};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use validator::Validate;
 
 use crate::id::PointId;
 
@@ -40,9 +41,12 @@ impl Filter {
             let reason = format!("{} is not an object", kind_of(&json));
             return Err(FilterError::Invalid { reason });
         }
-        from_value(json)
-            .map(Self)
-            .map_err(|error| FilterError::Invalid { reason: error.to_string() })
+        let invalid = |reason: String| FilterError::Invalid { reason };
+        let filter: qdrant_edge::Filter =
+            from_value(json).map_err(|error| invalid(error.to_string()))?;
+        // Parsed is not valid: a condition that tests nothing parses.
+        filter.validate().map_err(|error| invalid(error.to_string()))?;
+        Ok(Self(filter))
     }
 
     /// The filter as Qdrant's JSON.
@@ -139,7 +143,8 @@ mod tests {
         };
         check(json!({}));
         check(json!({"must": [{"key": "genre", "match": {"value": "Drama"}}]}));
-        check(json!({"should": [{"key": "year", "range": {"gte": 1990.0, "lt": 2000.0}}]}));
+        check(json!({"should": [{"key": "year", "range":
+            {"gt": null, "gte": 1990.0, "lt": 2000.0, "lte": null}}]}));
         check(json!({"must_not": [{"has_id": [7]}]}));
         check(json!({"must": [{"nested": {"key": "cast", "filter": {"must": [
             {"key": "name", "match": {"value": "Ingrid"}}]}}}]}));
@@ -155,6 +160,11 @@ mod tests {
         check(json!([]), "a list is not an object");
         check(json!({"musst": []}), "musst");
         check(json!({"must": [{"key": "genre"}]}), "condition");
+        check(json!({"should": [{"must_not": [{"key": "genre"}]}]}), "condition");
+        check(
+            json!({"must": [{"nested": {"key": "cast", "filter": {"must": [{"key": "a"}]}}}]}),
+            "condition",
+        );
         check(json!({"must": [{"key": "genre", "match": {"vaule": 1}}]}), "not a Qdrant filter");
         check(json!({"must": 5}), "not a Qdrant filter");
     }

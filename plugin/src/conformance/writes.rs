@@ -124,13 +124,14 @@ pub(super) async fn payload_keys_are_set_without_touching_the_rest(store: &dyn S
     made(store).await;
     write(store, &[1_u64, 2, 3].map(|id| point(id, [1.0; 4], json!({"a": 1, "b": {"c": 1}}))))
         .await;
-    let change = json!({"b": {"d": 2}, "e": null});
+    // Null removes a key.
+    let change = json!({"b": {"d": 2}, "f": 3, "a": null, "none": null});
     let ids = [PointId::Number(1), PointId::Number(3)];
     store.set_payload(COLLECTION, &ids, change.as_object().unwrap().clone()).await.unwrap();
     let found = read(store, &[1.into(), 2.into(), 3.into()]).await;
     let payloads: Vec<_> =
         found.iter().map(|point| json!(point.as_ref().unwrap().payload)).collect();
-    let changed = json!({"a": 1, "b": {"d": 2}, "e": null});
+    let changed = json!({"b": {"d": 2}, "f": 3});
     assert_eq!(payloads, [changed.clone(), json!({"a": 1, "b": {"c": 1}}), changed]);
     assert!(found.iter().all(|point| point.as_ref().unwrap().vectors.len() == 2));
 }

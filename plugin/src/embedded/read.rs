@@ -68,14 +68,15 @@ pub(super) fn search(
         query: Some(ScoringQuery::Vector(QueryEnum::Nearest(nearest))),
         filter: search.filter.map(|filter| filter.engine().clone()),
         score_threshold: search.score_threshold.map(OrderedFloat),
-        limit: search.limit,
-        offset: search.offset,
+        // The engine's query forgets the offset of a plain search: it is taken off below.
+        limit: reach,
+        offset: 0,
         params: Some(SearchParams { exact: search.exact, ..SearchParams::default() }),
         with_vector,
         with_payload,
     };
     let found = collection.with_shard(|shard| shard.query(request))?;
-    Ok(found.into_iter().map(scored_of).collect())
+    Ok(found.into_iter().skip(search.offset).map(scored_of).collect())
 }
 
 pub(super) fn scroll(

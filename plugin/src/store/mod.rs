@@ -121,7 +121,7 @@ pub struct Search {
     pub limit: usize,
     /// How many of the nearest to skip.
     pub offset: usize,
-    /// Only points at least this near: a minimum for similarities, a maximum for distances.
+    /// Only points nearer than this: above it for similarities, below it for distances.
     pub score_threshold: Option<f32>,
     /// Whether to compare with every point instead of using the HNSW index.
     pub exact: bool,
@@ -207,7 +207,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Sets some vectors of points that exist; payload and other vectors stay.
     async fn update_vectors(&self, collection: &str, points: Vec<PointVectors>) -> StoreResult<()>;
 
-    /// Sets payload keys of points that exist; other keys stay.
+    /// Sets payload keys of points that exist; a null removes its key, other keys stay.
     async fn set_payload(
         &self,
         collection: &str,
