@@ -13,6 +13,7 @@ mod clean;
 mod context;
 mod error;
 mod factory;
+mod grounding;
 #[cfg(feature = "mistralrs")]
 mod mistralrs;
 mod openai;
@@ -33,7 +34,6 @@ mod mistralrs_tests;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 pub use clean::{CleanPair, CleaningSettings};
 pub use context::{ConsumerBrief, Evidence, EvidenceItem, ItemBrief, PairContext, Statistics};
@@ -46,6 +46,7 @@ pub use prompts::{PromptStyle, Prompts, Side};
 pub use secret::Secret;
 pub use settings::{GeneratorKind, GeneratorSettings, MistralrsSettings, OpenAiSettings};
 pub use template::TemplateGenerator;
+pub use tokio_util::sync::CancellationToken;
 pub use validation::{Refusal, ValidationSettings, Validator};
 pub use writer::{Source, Writer, WriterSettings, Written};
 

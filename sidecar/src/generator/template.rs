@@ -67,6 +67,13 @@ pub(crate) fn explain(pair: &CleanPair) -> Explanation {
     Explanation { positive: positive(pair), negative: negative(pair) }
 }
 
+/// Whether there is anything about the pair that a sentence can refer to.
+pub(crate) fn has_material(pair: &CleanPair) -> bool {
+    pair.evidence_items().next().is_some()
+        || !attributes(&pair.item.attributes).is_empty()
+        || consumer_value(pair).is_some()
+}
+
 fn positive(pair: &CleanPair) -> String {
     let title = name(&pair.item.title);
     let liked = &pair.evidence.liked;
@@ -101,13 +108,16 @@ fn positive(pair: &CleanPair) -> String {
             )
         }
         (None, [only]) => format!("It is {only}, a kind that may be worth a try for you."),
-        (None, []) => match consumer_value(pair) {
-            Some((label, value)) => {
+        (None, []) => match (pair.evidence.disliked.first(), consumer_value(pair)) {
+            (Some(first), _) => {
+                format!("Even if {} was not for you, {title} is another matter and may surprise you.", name(&first.title))
+            }
+            (None, Some((label, value))) => {
                 format!(
                     "So far only your {label} {value} is known, and {title} may well be to your taste."
                 )
             }
-            None => format!(
+            (None, None) => format!(
                 "Your ratings so far neither speak for nor rule out {title}, so it could surprise you."
             ),
         },

@@ -125,15 +125,13 @@ pub(crate) fn first_sentence_end(text: &str, protected: &[Range<usize>]) -> usiz
 }
 
 fn is_abbreviation(before: &str) -> bool {
-    let word: String = before
+    let word = before
         .rsplit(|character: char| character.is_whitespace() || character == '.')
         .next()
-        .unwrap_or_default()
-        .to_lowercase();
-    let letters = word.chars().count();
-    // A single letter is an initial, as in "J. Edgar".
-    (letters == 1 && word.chars().all(char::is_alphabetic) && word != "i")
-        || ABBREVIATIONS.contains(&word.as_str())
+        .unwrap_or_default();
+    // A single capital is an initial, as in "J. Edgar".
+    let is_initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
+    (is_initial && word != "I") || ABBREVIATIONS.contains(&word.to_lowercase().as_str())
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Explanation;
 use super::clean::CleanPair;
+use super::grounding::Known;
 use super::parse::protected_titles;
 use super::text::{
-    contains_words, core_title, find_words, first_sentence_end, occurrences, short_title, stem,
-    words,
+    contains_words, core_title, find_words, first_sentence_end, occurrences, words,
 };
 
 /// Limits of the checks.
@@ -154,13 +154,6 @@ const NO_REASON_AGAINST: [&str; 9] = [
     "you didn t dislike",
 ];
 
-/// Words too common to tie a sentence to an item's description.
-const COMMON_WORDS: [&str; 24] = [
-    "about", "after", "again", "around", "because", "before", "being", "could", "every", "first",
-    "items", "might", "movie", "other", "story", "their", "there", "these", "thing", "those",
-    "which", "while", "would", "films",
-];
-
 /// Checks explanations.
 #[derive(Debug, Clone)]
 pub struct Validator {
@@ -276,66 +269,6 @@ pub(crate) fn denies(spoken: &[String]) -> bool {
     NO_REASON_AGAINST.iter().any(|phrase| contains_words(spoken, &words(phrase)))
 }
 
-/// What an explanation may refer to.
-struct Known {
-    /// Titles of the evidence that have no letter or digit, so that only their spelling finds them.
-    symbols: Vec<String>,
-    phrases: Vec<Vec<String>>,
-    description: Vec<String>,
-}
-
-impl Known {
-    fn of(pair: &CleanPair) -> Self {
-        let mut phrases: Vec<Vec<String>> = Vec::new();
-        let mut symbols = Vec::new();
-        for item in pair.evidence_items() {
-            if words(core_title(&item.title)).is_empty() {
-                symbols.push(short_title(&item.title).to_string());
-            }
-            phrases.push(stems(short_title(&item.title)));
-            phrases.push(stems(core_title(&item.title)));
-            // A title before its colon or dash is how people shorten it.
-            if let Some((start, _)) =
-                item.title.split_once([':', '-']).filter(|(start, _)| start.len() >= 4)
-            {
-                phrases.push(stems(start));
-            }
-            phrases.extend(item.attributes.iter().map(|attribute| stems(attribute)));
-        }
-        phrases.extend(pair.item.attributes.iter().map(|attribute| stems(attribute)));
-        let values = pair.consumer.attributes.iter().map(|(_, value)| stems(value));
-        phrases.extend(values.filter(|value| value.concat().chars().count() >= 3));
-        phrases.retain(|phrase| !phrase.is_empty());
-        let mut description: Vec<String> = words(&pair.item.text)
-            .into_iter()
-            .filter(|word| word.chars().count() >= 5 && !COMMON_WORDS.contains(&word.as_str()))
-            .map(|word| stem(&word))
-            .collect();
-        description.sort();
-        description.dedup();
-        Self { symbols, phrases, description }
-    }
-
-    /// Whether a side refers to anything known; true where nothing is known.
-    fn grounds(&self, side: &str, spoken: &[String]) -> bool {
-        if self.symbols.iter().any(|title| side.contains(title.as_str())) {
-            return true;
-        }
-        if self.phrases.is_empty() && self.description.is_empty() {
-            return true;
-        }
-        let spoken: Vec<String> = spoken.iter().map(|word| stem(word)).collect();
-        self.phrases.iter().any(|phrase| contains_words(&spoken, phrase))
-            || self.description.iter().filter(|word| spoken.contains(word)).count() >= 2
-            // With a description and nothing else, the template may have only the item itself to name.
-            || self.phrases.is_empty()
-    }
-}
-
-fn stems(text: &str) -> Vec<String> {
-    words(text).iter().map(|word| stem(word)).collect()
-}
-
 /// A side without the titles in it: a title may hold any word.
 fn without_titles(side: &str, pair: &CleanPair) -> String {
     let mut titles: Vec<&str> = protected_titles(pair);
@@ -375,7 +308,9 @@ fn contradicts(spoken: &[String], pair: &CleanPair) -> bool {
         let after: Vec<&str> = spoken[place.end..].iter().take(3).map(String::as_str).collect();
         let spoken_before =
             before.iter().rposition(|word| verbs.contains(&word.as_str())).is_some_and(|at| {
-                at > 0 && before[at - 1] == "you" && !before[at..].iter().any(|word| word == "but")
+                let links = ["but", "and"];
+                let linked = before[at..].iter().any(|word| links.contains(&word.as_str()));
+                at > 0 && before[at - 1] == "you" && !linked
             });
         let spoken_after =
             matches!(after.as_slice(), ["which", "you", verb] if verbs.contains(verb));
