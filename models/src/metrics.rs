@@ -54,9 +54,8 @@ pub fn auc(scores: &[f32], positive: &[bool]) -> Option<f64> {
 /// `relevant[r]` says whether the item at rank `r` (from 0) is relevant. `None` if nothing is
 /// relevant.
 pub fn recall_at(relevant: &[bool], relevant_total: usize, k: usize) -> Option<f64> {
-    (relevant_total > 0).then(|| {
-        relevant.iter().take(k).filter(|r| **r).count() as f64 / relevant_total as f64
-    })
+    (relevant_total > 0)
+        .then(|| relevant.iter().take(k).filter(|r| **r).count() as f64 / relevant_total as f64)
 }
 
 /// Normalised discounted cumulative gain of the first `k` of a ranking with binary relevance; the
@@ -64,8 +63,13 @@ pub fn recall_at(relevant: &[bool], relevant_total: usize, k: usize) -> Option<f
 pub fn ndcg_at(relevant: &[bool], relevant_total: usize, k: usize) -> Option<f64> {
     let discount = |rank: usize| 1.0 / ((rank + 2) as f64).log2();
     (relevant_total > 0 && k > 0).then(|| {
-        let gain: f64 =
-            relevant.iter().take(k).enumerate().filter(|(_, r)| **r).map(|(i, _)| discount(i)).sum();
+        let gain: f64 = relevant
+            .iter()
+            .take(k)
+            .enumerate()
+            .filter(|(_, r)| **r)
+            .map(|(i, _)| discount(i))
+            .sum();
         gain / (0..relevant_total.min(k)).map(discount).sum::<f64>()
     })
 }
@@ -100,7 +104,9 @@ pub fn bootstrap(values: &[f64], confidence: f64, resamples: usize, seed: u64) -
     let mean = |sum: f64| sum / values.len() as f64;
     let mut random = StdRng::seed_from_u64(seed);
     let mut means: Vec<f64> = (0..resamples)
-        .map(|_| mean((0..values.len()).map(|_| values[random.random_range(0..values.len())]).sum()))
+        .map(|_| {
+            mean((0..values.len()).map(|_| values[random.random_range(0..values.len())]).sum())
+        })
         .collect();
     means.sort_by(f64::total_cmp);
     let tail = (1.0 - confidence.clamp(0.0, 1.0)) / 2.0;

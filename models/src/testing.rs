@@ -50,8 +50,7 @@ pub(crate) fn onnx_runtime(path: &Path, inputs: &[Value<'_>]) -> Vec<Vec<f32>> {
     let mut session = Session::builder(&environment)
         .and_then(|mut builder| builder.commit_from_file(path))
         .expect("ONNX Runtime accepts the file");
-    let names: Vec<String> =
-        session.inputs().iter().map(|input| input.name().to_owned()).collect();
+    let names: Vec<String> = session.inputs().iter().map(|input| input.name().to_owned()).collect();
     let outputs: Vec<String> =
         session.outputs().iter().map(|output| output.name().to_owned()).collect();
     let named: Vec<(String, SessionInputValue<'_>)> = names
@@ -71,7 +70,8 @@ pub(crate) fn onnx_runtime(path: &Path, inputs: &[Value<'_>]) -> Vec<Vec<f32>> {
 
 /// Checks that tract and ONNX Runtime agree on a file; gives the outputs.
 pub(crate) fn both_runtimes(path: &Path, kind: &str, inputs: &[Value<'_>]) -> Vec<Vec<f32>> {
-    let tract = OnnxModel::load(path, kind).and_then(|model| model.run(inputs)).expect("tract runs");
+    let tract =
+        OnnxModel::load(path, kind).and_then(|model| model.run(inputs)).expect("tract runs");
     let referee = onnx_runtime(path, inputs);
     assert_eq!(tract.len(), referee.len());
     for (tract, referee) in tract.iter().zip(&referee) {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use ndarray::Array2;
 use whyrank_models::factorisation::{Factorisation, FactorisationSettings, FoldIn};
-use whyrank_models::progress::Progress;
 use whyrank_models::text::TextEmbedder;
 
 /// Makes vectors in the space of the stored ones.
@@ -60,21 +59,9 @@ impl ColdStart {
         })
     }
 
-    /// The text embeddings of profiles `[n, 384]`, if vectors were learned from profiles.
-    ///
-    /// # Errors
-    /// When embedding fails.
-    pub fn embed_profiles(
-        &self,
-        texts: &[String],
-        progress: &dyn Progress,
-    ) -> Result<Option<Array2<f32>>> {
-        match &self.texts {
-            Some((factorisation, embedder)) if factorisation.knows_user_texts() => {
-                Ok(Some(embedder.embed_all(texts, progress)?))
-            }
-            _ => Ok(None),
-        }
+    /// Whether vectors were learned from profiles, so that [`Self::fold_in_with`] uses one.
+    pub fn takes_profiles(&self) -> bool {
+        self.texts.as_ref().is_some_and(|(factorisation, _)| factorisation.knows_user_texts())
     }
 
     /// The vector of an item that is only a text.

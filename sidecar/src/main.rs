@@ -10,8 +10,9 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     let arguments = whyrank::cli::Arguments::parse();
     // Libraries are quiet unless asked: an LLM's loader would fill the terminal.
-    let filter = EnvFilter::try_from_env("WHYRANK_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,whyrank=info,mistralrs_core=error"));
+    let filter = EnvFilter::try_from_env("WHYRANK_LOG").unwrap_or_else(|_| {
+        EnvFilter::new("warn,whyrank=info,mistralrs_core=error,qdrant_edge::common::flags=error")
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

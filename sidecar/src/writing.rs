@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use ndarray::ArrayView2;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -51,9 +52,18 @@ impl CodeMaker {
             .iter()
             .flat_map(|explanation| [explanation.positive.as_str(), explanation.negative.as_str()])
             .collect();
-        let codes = self.encoder.encode(self.embedder.embed_all(&texts, &Silent)?.view())?;
+        self.encode(self.embedder.embed_all(&texts, &Silent)?.view())
+    }
+
+    /// The codes of explanations whose texts are embedded already: `[2 n, 384]`, the positive and the
+    /// negative text of each in turn.
+    ///
+    /// # Errors
+    /// When encoding fails.
+    pub fn encode(&self, embeddings: ArrayView2<'_, f32>) -> Result<Vec<Codes>> {
+        let codes = self.encoder.encode(embeddings)?;
         let row = |place: usize| codes.row(place).to_vec();
-        Ok((0..explanations.len())
+        Ok((0..codes.nrows() / 2)
             .map(|place| Codes { positive: row(2 * place), negative: row(2 * place + 1) })
             .collect())
     }

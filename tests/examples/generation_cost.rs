@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use whyrank::generator::{
-    CancellationToken, GeneratorSettings, MistralrsSettings, PairContext, PromptStyle, Source, Usage, Writer, build,
+    CancellationToken, GeneratorSettings, MistralrsSettings, PairContext, PromptStyle, Source,
+    Usage, Writer, build,
 };
 
 #[tokio::main]
@@ -29,7 +30,8 @@ async fn main() -> anyhow::Result<()> {
         ..GeneratorSettings::default()
     };
     let text = std::fs::read_to_string(pairs).with_context(|| format!("reading {pairs}"))?;
-    let pairs: Vec<PairContext> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let pairs: Vec<PairContext> =
+        text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let started = Instant::now();
     let writer = Writer::from_settings(build(&settings).await?, &settings)?;
     println!("loaded in {:.1} s: {:?}", started.elapsed().as_secs_f64(), writer.identity());
@@ -37,7 +39,10 @@ async fn main() -> anyhow::Result<()> {
     for (seed, pair) in pairs.iter().enumerate() {
         let written = writer.write(pair, seed as u64, None, CancellationToken::new()).await?;
         println!("\n{} [{:?}, attempts {}]", pair.item.title, written.source, written.attempts);
-        println!("  WHY:     {}\n  WHY NOT: {}", written.explanation.positive, written.explanation.negative);
+        println!(
+            "  WHY:     {}\n  WHY NOT: {}",
+            written.explanation.positive, written.explanation.negative
+        );
         for refusal in &written.refusals {
             println!("  refused: {}", serde_json::to_string(refusal)?);
         }

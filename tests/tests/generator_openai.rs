@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use llama_server::{FaultyProxy, LlamaServer};
 use whyrank::generator::{
-    Delta, EvidenceItem, GenerationOptions, Generator, GeneratorError, GeneratorKind, GeneratorSettings, ItemBrief,
-    OpenAiGenerator, OpenAiSettings, PairContext, PromptStyle, Prompts, Side, Source, Writer,
+    Delta, EvidenceItem, GenerationOptions, Generator, GeneratorError, GeneratorKind,
+    GeneratorSettings, ItemBrief, OpenAiGenerator, OpenAiSettings, PairContext, PromptStyle,
+    Prompts, Side, Source, Writer,
 };
 
 /// The server takes a second to start, so all tests share one.
@@ -34,8 +35,14 @@ fn pair() -> PairContext {
             attributes: vec!["Horror".to_string(), "Sci-Fi".to_string()],
         },
         evidence: whyrank::generator::Evidence {
-            liked: vec![EvidenceItem { title: "Star Wars (1977)".to_string(), ..EvidenceItem::default() }],
-            disliked: vec![EvidenceItem { title: "Saw (2004)".to_string(), ..EvidenceItem::default() }],
+            liked: vec![EvidenceItem {
+                title: "Star Wars (1977)".to_string(),
+                ..EvidenceItem::default()
+            }],
+            disliked: vec![EvidenceItem {
+                title: "Saw (2004)".to_string(),
+                ..EvidenceItem::default()
+            }],
         },
         ..PairContext::default()
     }
@@ -73,7 +80,10 @@ async fn streams_text_counts_tokens_and_repeats_for_a_seed() {
     let first = first.unwrap();
     assert_eq!(first.text, streamed);
     assert!(!first.text.is_empty() && first.usage.prompt_tokens > 100, "{first:?}");
-    assert!(first.usage.completion_tokens <= 30 && first.usage.completion_seconds > 0.0, "{first:?}");
+    assert!(
+        first.usage.completion_tokens <= 30 && first.usage.completion_seconds > 0.0,
+        "{first:?}"
+    );
     let (again, _) = ask(&generator, &options(30)).await;
     assert_eq!(again.unwrap().text, first.text);
 }
@@ -126,13 +136,15 @@ async fn a_wrong_key_is_an_error_that_does_not_show_it() {
 #[tokio::test]
 async fn a_deadline_and_an_absent_server_are_named() {
     let server = server().await;
-    let slow = OpenAiSettings { timeout_seconds: 0.01, ..settings(&server.base_url, &server.key_file) };
+    let slow =
+        OpenAiSettings { timeout_seconds: 0.01, ..settings(&server.base_url, &server.key_file) };
     let (generation, _) = ask(&OpenAiGenerator::new(&slow).unwrap(), &options(400)).await;
     assert!(matches!(generation, Err(GeneratorError::Timeout { .. })), "{generation:?}");
 
     // A port that was free a moment ago, and that nothing listens on.
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let absent = OpenAiSettings { retries: 0, ..settings(&format!("http://{free}/v1"), &server.key_file) };
+    let absent =
+        OpenAiSettings { retries: 0, ..settings(&format!("http://{free}/v1"), &server.key_file) };
     let (generation, _) = ask(&OpenAiGenerator::new(&absent).unwrap(), &options(5)).await;
     let message = generation.unwrap_err().to_string();
     assert!(message.contains(&free.to_string()), "{message}");
@@ -144,7 +156,8 @@ async fn cancelling_ends_at_once() {
     let settings_ = GeneratorSettings::default();
     let prompts = Prompts::load(None, PromptStyle::Joint, &settings_.cleaning).unwrap();
     let pair = whyrank::generator::CleanPair::new(&pair(), &settings_.cleaning);
-    let generator = Arc::new(OpenAiGenerator::new(&settings(&server.base_url, &server.key_file)).unwrap());
+    let generator =
+        Arc::new(OpenAiGenerator::new(&settings(&server.base_url, &server.key_file)).unwrap());
     let prompt = prompts.render(&pair, Side::Both).unwrap();
     let (sender, mut receiver) = tokio::sync::mpsc::channel(2000);
     let cancel = whyrank::generator::CancellationToken::new();

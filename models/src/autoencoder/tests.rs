@@ -66,7 +66,11 @@ fn candle_tract_and_onnx_runtime_agree() {
         assert_close("codes", &flat(&codes), &flat(&trained().encode(input.view()).unwrap()));
         let data = flat(&input);
         let value = Value { shape: &[rows, EMBEDDING], data: &data };
-        assert_close("raw codes", &both_runtimes(&encoder_path, ENCODER_KIND, &[value])[0], &flat(&codes));
+        assert_close(
+            "raw codes",
+            &both_runtimes(&encoder_path, ENCODER_KIND, &[value])[0],
+            &flat(&codes),
+        );
         for code in codes.rows() {
             assert!((code.dot(&code) - 1.0).abs() < 1e-4, "a code has length 1");
         }
@@ -74,7 +78,11 @@ fn candle_tract_and_onnx_runtime_agree() {
         assert_close("back", &flat(&back), &flat(&trained().decode(codes.view()).unwrap()));
         let data = flat(&codes);
         let value = Value { shape: &[rows, CODE], data: &data };
-        assert_close("raw back", &both_runtimes(&decoder_path, DECODER_KIND, &[value])[0], &flat(&back));
+        assert_close(
+            "raw back",
+            &both_runtimes(&decoder_path, DECODER_KIND, &[value])[0],
+            &flat(&back),
+        );
     }
 }
 
@@ -105,7 +113,8 @@ fn bad_input_and_other_widths_are_refused() {
     assert!(error.to_string().starts_with("setting `code` is 0"), "{error}");
 
     let folder = TempDir::new().unwrap();
-    let (encoder, decoder) = (folder.path().join("encoder.onnx"), folder.path().join("decoder.onnx"));
+    let (encoder, decoder) =
+        (folder.path().join("encoder.onnx"), folder.path().join("decoder.onnx"));
     trained().export(&encoder, &decoder).unwrap();
     let error = Encoder::load(&encoder, 384).unwrap_err().to_string();
     assert!(error.contains("`embedding` = 40, but the data has 384"), "{error}");

@@ -55,8 +55,7 @@ impl Autoencoder {
         }
         matrix("the text embeddings", embeddings, embeddings.ncols())?;
         let mut random = StdRng::seed_from_u64(settings.pretrain.seed);
-        let network =
-            AutoencoderNetwork::new(common_scale(embeddings), settings, &mut random)?;
+        let network = AutoencoderNetwork::new(common_scale(embeddings), settings, &mut random)?;
         let mut autoencoder = Self {
             network,
             settings: settings.clone(),
@@ -96,12 +95,8 @@ impl Autoencoder {
     ) -> Result<()> {
         let mut random = StdRng::seed_from_u64(settings.seed);
         let share = self.settings.validation_share;
-        let (training, held) = hold_out(
-            embeddings.nrows(),
-            share,
-            "the set of embeddings",
-            &mut random,
-        )?;
+        let (training, held) =
+            hold_out(embeddings.nrows(), share, "the set of embeddings", &mut random)?;
         let rows = |index: &[u32]| {
             let index: Vec<usize> = index.iter().map(|i| *i as usize).collect();
             embeddings.select(Axis(0), &index)

@@ -38,9 +38,8 @@ impl ExplainerNetwork {
         random: &mut StdRng,
     ) -> Result<Self> {
         let mut parameters = Parameters::default();
-        let mut dense = |inputs, outputs, start| {
-            Dense::new(inputs, outputs, start, random, &mut parameters)
-        };
+        let mut dense =
+            |inputs, outputs, start| Dense::new(inputs, outputs, start, random, &mut parameters);
         let [first_width, second_width] = settings.hidden;
         let codes = mean_codes.dims()[1];
         let first = dense(3 * vector, first_width, Start::Rectified)?;
@@ -76,7 +75,8 @@ impl ExplainerNetwork {
     ) -> Result<Vec<u8>> {
         let mut graph = GraphBuilder::new();
         let product = graph.binary("Mul", "user_item", "user", "item");
-        let features = graph.concat("features", &["user", "item", &product]);
+        let features = graph.concat("raw_features", &["user", "item", &product]);
+        let features = graph.bound("features", &features);
         let first = self.first.weights()?.absorb_standardisation(mean, scale);
         let hidden = graph.dense("first", &features, &first);
         let hidden = graph.unary("Relu", "first_hidden", &hidden);

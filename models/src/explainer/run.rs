@@ -61,11 +61,7 @@ impl Explainer {
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::NotFinite`], [`Error::Inference`].
-    pub fn predict(
-        &self,
-        users: ArrayView2<'_, f32>,
-        items: ArrayView2<'_, f32>,
-    ) -> Result<Codes> {
+    pub fn predict(&self, users: ArrayView2<'_, f32>, items: ArrayView2<'_, f32>) -> Result<Codes> {
         matrix("the user vectors", users, self.vector)?;
         matrix("the item vectors", items, self.vector)?;
         row_count("the table of item vectors", items.nrows(), users.nrows())?;

@@ -8,9 +8,9 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::ExplainerSettings;
 use super::network::{ExplainerNetwork, features};
 use super::run::Codes;
-use super::ExplainerSettings;
 use crate::error::{Error, Result};
 use crate::metrics;
 use crate::network::TrainingReport;
@@ -115,9 +115,12 @@ impl TrainedExplainer {
         let (mean, scale) = standardisation(training_part.features.view());
         let mean_codes = ndarray::concatenate(
             Axis(0),
-            &[training_part.mean(&training_part.positive), training_part.mean(&training_part.negative)]
-                .each_ref()
-                .map(|mean| mean.view()),
+            &[
+                training_part.mean(&training_part.positive),
+                training_part.mean(&training_part.negative),
+            ]
+            .each_ref()
+            .map(|mean| mean.view()),
         )
         .expect("means are vectors")
         .insert_axis(Axis(0));
@@ -175,11 +178,7 @@ impl TrainedExplainer {
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::NotFinite`].
-    pub fn predict(
-        &self,
-        user: ArrayView2<'_, f32>,
-        item: ArrayView2<'_, f32>,
-    ) -> Result<Codes> {
+    pub fn predict(&self, user: ArrayView2<'_, f32>, item: ArrayView2<'_, f32>) -> Result<Codes> {
         matrix("the user vectors", user, self.vector)?;
         matrix("the item vectors", item, self.vector)?;
         row_count("the table of item vectors", item.nrows(), user.nrows())?;

@@ -36,7 +36,8 @@ pub fn retrieval(
             let mut order: Vec<u32> = (0..scores.len() as u32)
                 .filter(|item| scores[*item as usize] > f32::NEG_INFINITY)
                 .collect();
-            order.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
+            order
+                .sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
             let relevant: Vec<bool> =
                 order.iter().take(200).map(|item| liked[user].contains(item)).collect();
             let total = liked[user].len();

@@ -77,7 +77,12 @@ impl TextRegression {
 
     /// Fits the map to the present vectors and writes every row's image to `priors`; rows without
     /// text keep a prior of zero. Returns the map, `[text + 1, d]`.
-    pub(super) fn fit(&self, vectors: &[Vec<f64>], texts: ArrayView2<'_, f32>, priors: &mut [Vec<f64>]) -> DMatrix<f64> {
+    pub(super) fn fit(
+        &self,
+        vectors: &[Vec<f64>],
+        texts: ArrayView2<'_, f32>,
+        priors: &mut [Vec<f64>],
+    ) -> DMatrix<f64> {
         let dimension = priors.first().map_or(0, Vec::len);
         let targets =
             DMatrix::from_fn(self.rows.len(), dimension, |row, axis| vectors[self.rows[row]][axis]);

@@ -115,7 +115,9 @@ fn a_profile_text_moves_a_new_user_and_stands_alone_without_history() {
     let history = [(item.as_slice(), 5.0)];
     let with = learned.fold_in(&history, Some(&texts.row(0).to_vec())).unwrap();
     let without = learned.fold_in(&history, None).unwrap();
-    assert!(dot(&with, learned.item_vectors().row(2)) > dot(&without, learned.item_vectors().row(2)));
+    assert!(
+        dot(&with, learned.item_vectors().row(2)) > dot(&without, learned.item_vectors().row(2))
+    );
 }
 
 #[test]
@@ -212,9 +214,11 @@ fn movie_lens() -> MovieLens {
     for (user, mut ratings) in by_user.into_values().enumerate() {
         ratings.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let (early, late) = ratings.split_at(ratings.len() * 4 / 5);
-        training.extend(
-            early.iter().map(|r| Interaction { user: user as u32, item: r.1, rating: r.2 }),
-        );
+        training.extend(early.iter().map(|r| Interaction {
+            user: user as u32,
+            item: r.1,
+            rating: r.2,
+        }));
         seen.push(early.iter().map(|r| r.1).collect());
         liked_later.push(late.iter().filter(|r| r.2 >= 4.0).map(|r| r.1).collect());
     }
@@ -250,7 +254,8 @@ fn on_movielens_the_vectors_retrieve_far_better_than_popularity() {
         &Silent,
     )
     .unwrap();
-    let score = |user: usize| learned.item_vectors().dot(&learned.user_vectors().row(user)).to_vec();
+    let score =
+        |user: usize| learned.item_vectors().dot(&learned.user_vectors().row(user)).to_vec();
     let ours = retrieval(score, &data.seen, &data.liked_later).unwrap();
     let likes = data.training.iter().filter(|pair| pair.rating >= 4.0).map(|pair| pair.item);
     let popular = popularity(data.items, likes);

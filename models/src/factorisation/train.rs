@@ -64,8 +64,10 @@ impl Factorisation {
         data.check()?;
         let pairs = data.distinct_pairs();
         let mut random = StdRng::seed_from_u64(settings.seed);
-        let mut users = Side::new(data.users, pairs.iter().map(|p| (p.user, p.item, p.rating)), settings);
-        let mut items = Side::new(data.items, pairs.iter().map(|p| (p.item, p.user, p.rating)), settings);
+        let mut users =
+            Side::new(data.users, pairs.iter().map(|p| (p.user, p.item, p.rating)), settings);
+        let mut items =
+            Side::new(data.items, pairs.iter().map(|p| (p.item, p.user, p.rating)), settings);
         items.start(&mut random, settings.dimension);
         let stage = "learning user and item vectors";
         progress.begin(stage, settings.iterations as u64);
@@ -128,7 +130,8 @@ impl Factorisation {
         history: &[(&[f32], f32)],
         profile_text: Option<&[f32]>,
     ) -> Result<Vec<f32>> {
-        let prior = profile_text.map(|text| project(&self.user_texts, "users", text)).transpose()?;
+        let prior =
+            profile_text.map(|text| project(&self.user_texts, "users", text)).transpose()?;
         self.fold_in.fold_in(history, prior.as_deref())
     }
 

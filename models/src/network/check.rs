@@ -31,12 +31,9 @@ pub(crate) fn vector(what: &str, values: &[f32], width: usize) -> Result<()> {
     }
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
-        Some(column) => Err(Error::NotFinite {
-            what: what.to_owned(),
-            value: values[column],
-            row: 0,
-            column,
-        }),
+        Some(column) => {
+            Err(Error::NotFinite { what: what.to_owned(), value: values[column], row: 0, column })
+        }
     }
 }
 
@@ -66,11 +63,7 @@ pub(crate) fn standardisation(rows: ArrayView2<'_, f32>) -> (Vec<f32>, Vec<f32>)
 }
 
 /// `(rows - mean) * scale`, column by column.
-pub(crate) fn standardise(
-    rows: &mut ndarray::ArrayViewMut2<'_, f32>,
-    mean: &[f32],
-    scale: &[f32],
-) {
+pub(crate) fn standardise(rows: &mut ndarray::ArrayViewMut2<'_, f32>, mean: &[f32], scale: &[f32]) {
     for mut row in rows.rows_mut() {
         for ((value, mean), scale) in row.iter_mut().zip(mean).zip(scale) {
             *value = (*value - mean) * scale;

@@ -77,9 +77,9 @@ impl Dense {
                 .map(|i| if i / outputs == i % outputs { scale } else { 0.0 })
                 .collect(),
         };
-        let weight =
-            Var::from_tensor(&Tensor::from_vec(values, (inputs, outputs), &Device::Cpu)?)?;
-        let bias = Var::from_tensor(&Tensor::from_vec(vec![0f32; outputs], outputs, &Device::Cpu)?)?;
+        let weight = Var::from_tensor(&Tensor::from_vec(values, (inputs, outputs), &Device::Cpu)?)?;
+        let bias =
+            Var::from_tensor(&Tensor::from_vec(vec![0f32; outputs], outputs, &Device::Cpu)?)?;
         parameters.decayed.push(weight.clone());
         parameters.free.push(bias.clone());
         Ok(Self { weight, bias })

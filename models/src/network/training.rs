@@ -106,8 +106,7 @@ pub(crate) fn fit(
     ];
     let mut order: Vec<u32> = (0..examples as u32).collect();
     let mut best = network.validate()?;
-    let mut report =
-        TrainingReport { epochs: 0, best_epoch: 0, best, validation: vec![best] };
+    let mut report = TrainingReport { epochs: 0, best_epoch: 0, best, validation: vec![best] };
     let mut kept = parameters.snapshot()?;
     progress.begin(stage, (settings.epochs * examples) as u64);
     for epoch in 1..=settings.epochs {

@@ -46,18 +46,12 @@ pub struct Port {
 impl Port {
     /// A `[batch, width]` tensor.
     pub fn rows(name: &str, width: usize) -> Self {
-        Self {
-            name: name.to_owned(),
-            shape: vec![Dimension::batch(), Dimension::Fixed(width)],
-        }
+        Self { name: name.to_owned(), shape: vec![Dimension::batch(), Dimension::Fixed(width)] }
     }
 
     /// A tensor of fixed shape, the same for all rows of a run.
     pub fn fixed(name: &str, shape: &[usize]) -> Self {
-        Self {
-            name: name.to_owned(),
-            shape: shape.iter().copied().map(Dimension::Fixed).collect(),
-        }
+        Self { name: name.to_owned(), shape: shape.iter().copied().map(Dimension::Fixed).collect() }
     }
 }
 
@@ -109,10 +103,9 @@ impl Contract {
     /// # Errors
     /// [`Error::Contract`] naming `path` if the contract does not state it.
     pub fn dimension(&self, name: &str, path: &std::path::Path) -> Result<usize> {
-        self.dimensions
-            .get(name)
-            .copied()
-            .ok_or_else(|| Error::contract(path, format!("its contract states no dimension `{name}`")))
+        self.dimensions.get(name).copied().ok_or_else(|| {
+            Error::contract(path, format!("its contract states no dimension `{name}`"))
+        })
     }
 
     /// Checks that the size called `name` is `needed`.

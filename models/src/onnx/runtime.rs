@@ -8,7 +8,7 @@ use prost::Message;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
-use super::contract::{Contract, Dimension, METADATA_KEY, Port, VERSION};
+use super::contract::{BATCH, Contract, Dimension, METADATA_KEY, Port, VERSION};
 use crate::error::{Error, Result};
 
 /// One input of a run: a tensor of 32-bit floats, row-major.
@@ -58,8 +58,11 @@ impl OnnxModel {
         check_inputs(&proto, &contract, path)?;
         let plan = tract_onnx::onnx()
             .model_for_proto_model(&proto)
-            .and_then(|model| model.into_optimized())
-            .and_then(|model| model.into_runnable())
+            .and_then(|model| {
+                // Without this tract must allow for empty batches and takes slow general paths.
+                model.symbols.add_assertion(format!("{BATCH} >= 1"))?;
+                model.into_optimized()?.into_runnable()
+            })
             .map_err(|error| unreadable(format!("{error:#}")))?;
         Ok(Self { path: path.to_owned(), contract, plan, idle: Mutex::new(Vec::new()) })
     }

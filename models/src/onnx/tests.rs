@@ -70,8 +70,8 @@ fn absorbed_standardisation_equals_standardised_input() {
     let mut expected = layer().bias;
     for row in 0..3 {
         let standardised = (input[row] - mean[row]) * scale[row];
-        for column in 0..2 {
-            expected[column] += standardised * layer().weight[2 * row + column];
+        for (column, expected) in expected.iter_mut().enumerate() {
+            *expected += standardised * layer().weight[2 * row + column];
         }
     }
     let outputs = both_runtimes(&path, "probe", &[Value { shape: &[1, 3], data: &input }]);

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::InputGroups;
 use super::examples::{CandidateInput, ConsumerInput};
 use super::run::{Ranker, Rows, Score};
-use super::InputGroups;
 use crate::error::Result;
 
 /// The share of each input group in one number.
@@ -160,7 +160,10 @@ mod tests {
     #[test]
     fn two_groups_that_only_count_together_share_evenly() {
         let scores: Vec<Score> = (0..SUBSETS)
-            .map(|subset| Score { rating: if subset & 0b11 == 0b11 { 1.0 } else { 0.0 }, like: 0.0 })
+            .map(|subset| Score {
+                rating: if subset & 0b11 == 0b11 { 1.0 } else { 0.0 },
+                like: 0.0,
+            })
             .collect();
         let rating = account(&scores).rating;
         assert!((rating.user_item - 0.5).abs() < 1e-6 && (rating.positive - 0.5).abs() < 1e-6);

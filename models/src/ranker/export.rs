@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
+use super::KIND;
 use super::network::ABSENT;
 use super::train::TrainedRanker;
-use super::KIND;
 use crate::error::Result;
 use crate::onnx::builder::{GraphBuilder, LayerWeights};
 use crate::onnx::{Contract, Port};
@@ -15,8 +15,7 @@ pub(super) fn to_onnx(ranker: &TrainedRanker) -> Result<Vec<u8>> {
     let (vector, key) = (layout.vector, layout.key());
     let mut graph = GraphBuilder::new();
 
-    // The history, standardised: `[history, key]`. Rows that are absent do not matter, for their
-    // attention weight is zero.
+    // The history, standardised: `[history, key]`.
     let raw = graph.concat("raw_keys", &["history", "history_rating"]);
     let mean = graph.weight("key_mean", &[1, key], &statistics.key_mean);
     let scale = graph.weight("key_scale", &[1, key], &statistics.key_scale);
@@ -27,20 +26,23 @@ pub(super) fn to_onnx(ranker: &TrainedRanker) -> Result<Vec<u8>> {
     let ratings = graph.binary("Sub", "centred_ratings", "history_rating", &rating_mean);
     let ratings = graph.binary("Mul", "ratings", &ratings, &rating_scale);
     let rated_keys = graph.binary("Mul", "rated_keys", &keys, &ratings);
-    let attended = graph.concat("history_values", &[&keys, &rated_keys]);
 
-    // The first layer is cut in two: what comes from attention multiplies the history's rows once
-    // for the run instead of every candidate's attended sum.
+    // The first layer is cut: what comes from attention multiplies the history's rows once for the
+    // run instead of every candidate's attended sum. Rows of absent items become zero here, so that
+    // a run without any history adds nothing.
     let first = ranker.network.first.weights()?;
-    let cut = layout.width() * first.outputs;
-    let attended_weight = graph.weight(
-        "first_attended.weight",
-        &[layout.attended(), first.outputs],
-        &first.weight[cut..],
-    );
-    let projected = graph.binary("MatMul", "projected_values", &attended, &attended_weight);
+    let plain_cut = layout.width() * first.outputs;
+    let rated_cut = plain_cut + key * first.outputs;
+    let shape = [key, first.outputs];
+    let plain = graph.weight("first_keys.weight", &shape, &first.weight[plain_cut..rated_cut]);
+    let rated = graph.weight("first_rated_keys.weight", &shape, &first.weight[rated_cut..]);
+    let plain = graph.binary("MatMul", "projected_keys", &keys, &plain);
+    let rated = graph.binary("MatMul", "projected_rated_keys", &rated_keys, &rated);
+    let projected = graph.binary("Add", "projected_values", &plain, &rated);
+    let projected = graph.binary("Mul", "present_values", &projected, "history_mask");
 
-    // Attention weights of the candidates: `[batch, history]`.
+    // Attention weights of the candidates: `[batch, history]`. The query's layer meets the keys
+    // before it meets the candidates, which leaves one product over the batch.
     let item_columns = vector..2 * vector;
     let mut query = ranker.network.query.weights()?.absorb_standardisation(
         &statistics.feature_mean[item_columns.clone()],
@@ -48,16 +50,20 @@ pub(super) fn to_onnx(ranker: &TrainedRanker) -> Result<Vec<u8>> {
     );
     let shrink = 1.0 / (key as f32).sqrt();
     query.weight.iter_mut().chain(&mut query.bias).for_each(|value| *value *= shrink);
-    let query = graph.dense("query", "item", &query);
+    let query_weight = graph.weight("query.weight", &[vector, key], &query.weight);
+    let query_bias = graph.weight("query.bias", &[1, key], &query.bias);
     let across = graph.transpose("keys_across", &keys);
-    let scores = graph.binary("MatMul", "scores", &query, &across);
+    let score_weight = graph.binary("MatMul", "score_weight", &query_weight, &across);
+    let score_bias = graph.binary("MatMul", "score_bias", &query_bias, &across);
+    let mask = graph.transpose("mask_across", "history_mask");
     let one = graph.weight("one", &[1, 1], &[1.0]);
     let penalty = graph.weight("absent", &[1, 1], &[ABSENT]);
-    let absence = graph.binary("Sub", "absence", "history_mask", &one);
+    let absence = graph.binary("Sub", "absence", &mask, &one);
     let absence = graph.binary("Mul", "absence_penalty", &absence, &penalty);
-    let scores = graph.binary("Add", "masked_scores", &scores, &absence);
+    let score_bias = graph.binary("Add", "masked_score_bias", &score_bias, &absence);
+    let scores = graph.binary("MatMul", "scores", "item", &score_weight);
+    let scores = graph.binary("Add", "masked_scores", &scores, &score_bias);
     let weights = graph.softmax("attention", &scores);
-    let weights = graph.binary("Mul", "masked_attention", &weights, "history_mask");
     let from_history = graph.binary("MatMul", "from_history", &weights, &projected);
 
     let product = graph.binary("Mul", "user_item", "user", "item");
@@ -65,11 +71,12 @@ pub(super) fn to_onnx(ranker: &TrainedRanker) -> Result<Vec<u8>> {
     if layout.context > 0 {
         inputs.push("context");
     }
-    let features = graph.concat("features", &inputs);
+    let features = graph.concat("raw_features", &inputs);
+    let features = graph.bound("features", &features);
     let from_features = LayerWeights {
         inputs: layout.width(),
         outputs: first.outputs,
-        weight: first.weight[..cut].to_vec(),
+        weight: first.weight[..plain_cut].to_vec(),
         bias: first.bias,
     }
     .absorb_standardisation(&statistics.feature_mean, &statistics.feature_scale);
@@ -116,7 +123,7 @@ fn contract(ranker: &TrainedRanker) -> Contract {
     contract.inputs.extend([
         Port::fixed("history", &[history, layout.vector]),
         Port::fixed("history_rating", &[history, 1]),
-        Port::fixed("history_mask", &[1, history]),
+        Port::fixed("history_mask", &[history, 1]),
     ]);
     contract.outputs = vec![Port::rows("rating", 1), Port::rows("like", 1)];
     contract.training = json!({ "settings": ranker.settings, "report": ranker.report });

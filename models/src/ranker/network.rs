@@ -65,9 +65,8 @@ impl RankerNetwork {
         random: &mut StdRng,
     ) -> Result<Self> {
         let mut parameters = Parameters::default();
-        let mut dense = |inputs, outputs, start| {
-            Dense::new(inputs, outputs, start, random, &mut parameters)
-        };
+        let mut dense =
+            |inputs, outputs, start| Dense::new(inputs, outputs, start, random, &mut parameters);
         let [first_width, second_width] = settings.hidden;
         // The identity makes attention start as plain similarity between candidate and history.
         let query = dense(layout.vector, layout.key(), Start::Identity(1.0))?;

@@ -68,7 +68,10 @@ impl Ranker {
             context: contract.context.clone(),
         };
         if shape.context.len() != contract.dimension("context", path)? {
-            return Err(Error::contract(path, "it names another number of context features than it has"));
+            return Err(Error::contract(
+                path,
+                "it names another number of context features than it has",
+            ));
         }
         let history_length = contract.dimension("history", path)?;
         let settings: RankerSettings = contract
@@ -187,7 +190,7 @@ impl Ranker {
         let (vector, code) = ([rows.count, self.shape.vector], [rows.count, self.shape.code]);
         let context = [rows.count, self.shape.context.len()];
         let history_shape = [self.history_length, self.shape.vector];
-        let (rating_shape, mask_shape) = ([self.history_length, 1], [1, self.history_length]);
+        let column = [self.history_length, 1];
         let mut inputs = vec![
             Value { shape: &vector, data: &rows.user },
             Value { shape: &vector, data: &rows.item },
@@ -199,8 +202,8 @@ impl Ranker {
         }
         inputs.extend([
             Value { shape: &history_shape, data: &history.vectors },
-            Value { shape: &rating_shape, data: &history.ratings },
-            Value { shape: &mask_shape, data: &history.mask },
+            Value { shape: &column, data: &history.ratings },
+            Value { shape: &column, data: &history.mask },
         ]);
         let outputs = self.model.run(&inputs)?;
         Ok(outputs[0]
@@ -220,7 +223,10 @@ impl Baseline {
     ) -> Result<Self> {
         let mean = |name: &str, width: usize| match contract.baseline.get(name) {
             Some(mean) if mean.len() == width => Ok(mean.clone()),
-            _ => Err(Error::contract(path, format!("its contract has no baseline `{name}` of width {width}"))),
+            _ => Err(Error::contract(
+                path,
+                format!("its contract has no baseline `{name}` of width {width}"),
+            )),
         };
         let history = mean("history", shape.vector + 1)?;
         let (vector, rating) = history.split_at(shape.vector);

@@ -151,7 +151,11 @@ fn candle_tract_and_onnx_runtime_agree() {
             complete.push(&consumer, candidate, 3.0, false).unwrap();
         }
         let candle = trained().predict(&complete).unwrap();
-        assert_close("candle's rating", &rating, &candle.iter().map(|s| s.rating).collect::<Vec<_>>());
+        assert_close(
+            "candle's rating",
+            &rating,
+            &candle.iter().map(|s| s.rating).collect::<Vec<_>>(),
+        );
         assert_close("candle's like", &like, &candle.iter().map(|s| s.like).collect::<Vec<_>>());
 
         let (mut vectors, mut ratings, mut mask) =
@@ -172,7 +176,7 @@ fn candle_tract_and_onnx_runtime_agree() {
                 Value { shape: &[rows, 2], data: &context },
                 Value { shape: &[HISTORY, VECTOR], data: &vectors },
                 Value { shape: &[HISTORY, 1], data: &ratings },
-                Value { shape: &[1, HISTORY], data: &mask },
+                Value { shape: &[HISTORY, 1], data: &mask },
             ],
         );
         assert_close("the rating of the raw run", &outputs[0], &rating);
@@ -222,7 +226,11 @@ fn contributions_sum_to_score_minus_base() {
                     assert_close("shares of the rating", &[account.rating.sum()], &[difference]);
                     let difference = account.score.like - account.base.like;
                     assert_close("shares of the like", &[account.like.sum()], &[difference]);
-                    assert_close("one base for all", &[account.base.rating], &[accounts[0].base.rating]);
+                    assert_close(
+                        "one base for all",
+                        &[account.base.rating],
+                        &[accounts[0].base.rating],
+                    );
                 }
             });
             Ok(())

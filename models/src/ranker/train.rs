@@ -188,10 +188,8 @@ impl Statistics {
             let mean = ArrayView2::from_shape((1, mean.len()), mean).expect("one row");
             mean.broadcast((rows, mean.ncols())).expect("one row broadcasts").to_owned()
         };
-        let user =
-            held(examples.table(&examples.user, shape.vector), &self.user, groups.user_item);
-        let item =
-            held(examples.table(&examples.item, shape.vector), &self.item, groups.user_item);
+        let user = held(examples.table(&examples.user, shape.vector), &self.user, groups.user_item);
+        let item = held(examples.table(&examples.item, shape.vector), &self.item, groups.user_item);
         let positive = examples.filled_codes(&examples.positive, &self.positive);
         let negative = examples.filled_codes(&examples.negative, &self.negative);
         let context = examples.table(&examples.context, shape.context.len());
@@ -226,11 +224,7 @@ impl Prepared {
         groups: InputGroups,
     ) -> Result<Self> {
         let mut features = statistics.features(examples, groups);
-        standardise(
-            &mut features.view_mut(),
-            &statistics.feature_mean,
-            &statistics.feature_scale,
-        );
+        standardise(&mut features.view_mut(), &statistics.feature_mean, &statistics.feature_scale);
         let width = examples.shape.vector;
         let length = examples.history_length;
         let mut keys = Array3::<f32>::zeros((examples.len(), length, width + 1));
@@ -240,7 +234,8 @@ impl Prepared {
             let ratings = examples.table(&examples.history_rating, length);
             keys.index_axis_mut(Axis(2), width).assign(&ratings);
             let rows = (examples.len() * length, width + 1);
-            let mut flat = keys.view_mut().into_shape_with_order(rows).expect("keys are contiguous");
+            let mut flat =
+                keys.view_mut().into_shape_with_order(rows).expect("keys are contiguous");
             standardise(&mut flat, &statistics.key_mean, &statistics.key_scale);
         } else {
             // The mean history item, which standardises to zero, alone.

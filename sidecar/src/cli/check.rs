@@ -46,6 +46,12 @@ pub(super) async fn check(settings: &Settings, hashes: bool, json: bool) -> Resu
     Ok(())
 }
 
+/// Prints every setting in force.
+pub(super) fn effective(settings: &Settings, json: bool) -> Result<()> {
+    let text = toml_edit::ser::to_string_pretty(settings)?;
+    print(json, settings, || text)
+}
+
 fn finding(what: impl Into<String>, found: impl Into<String>) -> Finding {
     Finding { what: what.into(), found: found.into(), fault: false }
 }

@@ -83,6 +83,9 @@ enum Command {
         /// Hashes all weights again instead of trusting the record of the last check.
         #[arg(long)]
         hashes: bool,
+        /// Only prints every setting in force, as TOML, or as JSON with `--json`.
+        #[arg(long)]
+        effective: bool,
     },
     /// Runs the whole method on MovieLens-100k and prints one consumer's recommendations.
     Demo {
@@ -175,7 +178,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Explain { user, item, stored } => {
             query::explain(settings, user, item, stored, json).await
         }
-        Command::Check { hashes } => check::check(&settings, hashes, json).await,
+        Command::Check { effective: true, .. } => check::effective(&settings, json),
+        Command::Check { hashes, .. } => check::check(&settings, hashes, json).await,
         Command::Demo { once } => demo::demo(settings, once).await,
     }
 }

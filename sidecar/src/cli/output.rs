@@ -1,6 +1,7 @@
 //! What commands print: JSON for programs, or text and tables for people. The only place that writes
 //! to standard output.
-#![allow(clippy::print_stdout)]
+
+use std::io::{ErrorKind, Write};
 
 use anyhow::Result;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
@@ -18,12 +19,12 @@ pub(super) fn print(
     value: &impl Serialize,
     text: impl FnOnce() -> String,
 ) -> Result<()> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(value)?);
-    } else {
-        println!("{}", text());
+    let text = if json { serde_json::to_string_pretty(value)? } else { text() };
+    match writeln!(std::io::stdout(), "{text}") {
+        // A reader that has seen enough, such as `head`, is no fault.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
     }
-    Ok(())
 }
 
 /// Text that came from data, without what a terminal would obey.

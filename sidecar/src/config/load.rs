@@ -76,9 +76,9 @@ impl std::error::Error for Faults {}
 
 /// A configuration merged from defaults, file and environment, with the place of every given key.
 #[derive(Debug)]
-pub struct Loaded<T> {
+pub(super) struct Loaded<T> {
     /// The settings. Keys at fault keep their default.
-    pub settings: T,
+    pub(super) settings: T,
     /// Where each given key stands, so that validation can name it.
     places: BTreeMap<String, Place>,
     source: String,
@@ -87,7 +87,7 @@ pub struct Loaded<T> {
 
 impl<T> Loaded<T> {
     /// Adds a fault that only the meaning of the settings can tell.
-    pub fn fault(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, key: &str, message: impl Into<String>) {
         let place = self.places.get(key).cloned().unwrap_or(Place::Default);
         self.faults.push(Fault { key: key.to_owned(), place, message: message.into() });
     }
@@ -96,7 +96,7 @@ impl<T> Loaded<T> {
     ///
     /// # Errors
     /// [`Faults`] when there is at least one.
-    pub fn finish(mut self) -> Result<T, Faults> {
+    pub(super) fn finish(mut self) -> Result<T, Faults> {
         if self.faults.is_empty() {
             return Ok(self.settings);
         }
@@ -113,7 +113,10 @@ impl<T> Loaded<T> {
 ///
 /// # Errors
 /// Only a file that cannot be read or is no TOML at all ends here; every other fault is collected.
-pub fn load<T>(path: Option<&Path>, environment: &[(String, String)]) -> Result<Loaded<T>, Faults>
+pub(super) fn load<T>(
+    path: Option<&Path>,
+    environment: &[(String, String)],
+) -> Result<Loaded<T>, Faults>
 where
     T: Serialize + DeserializeOwned + Default,
 {
@@ -136,7 +139,7 @@ where
 ///
 /// # Errors
 /// See [`load`].
-pub fn load_text<T>(
+pub(super) fn load_text<T>(
     text: &str,
     source: String,
     environment: &[(String, String)],

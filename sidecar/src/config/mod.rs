@@ -38,3 +38,40 @@ pub fn read_text(text: &str, environment: &[(String, String)]) -> Result<Setting
     validate::validate(&mut loaded);
     loaded.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_configuration_is_the_defaults_and_shows_every_key() {
+        assert_eq!(read_text(SHIPPED, &[]).unwrap(), Settings::default());
+        let mut missing = Vec::new();
+        let defaults = serde_json::to_value(Settings::default()).unwrap();
+        hidden_keys(&defaults, &mut missing);
+        assert!(missing.is_empty(), "config/whyrank.toml does not show: {missing:?}");
+    }
+
+    /// The keys that no line of the shipped file sets, or names behind a `#` where there is no default.
+    fn hidden_keys(value: &serde_json::Value, missing: &mut Vec<String>) {
+        let Some(entries) = value.as_object() else { return };
+        for (key, value) in entries {
+            let set = format!("{key} =");
+            let table = format!("{key}]");
+            let shown = SHIPPED
+                .lines()
+                .map(|line| line.trim_start_matches("# "))
+                .any(|line| line.starts_with(&set) || line.ends_with(&table));
+            if !shown {
+                missing.push(key.clone());
+            }
+            hidden_keys(value, missing);
+        }
+    }
+
+    #[test]
+    fn the_configuration_of_the_demonstration_is_accepted() {
+        let settings = read_text(include_str!("../../../config/demo.toml"), &[]).unwrap();
+        assert!(settings.import.users.path.is_some());
+    }
+}

@@ -175,11 +175,14 @@ pub enum VectorSource {
 pub struct TrainingLimits {
     /// Rated pairs that the ranker learns from and is stopped by, at most.
     pub maximum_pairs: usize,
+    /// Text embeddings that one training run keeps in memory, so that no stage computes them again;
+    /// each takes 1.5 kB and its text.
+    pub embedding_cache: usize,
 }
 
 impl Default for TrainingLimits {
     fn default() -> Self {
-        Self { maximum_pairs: 20_000 }
+        Self { maximum_pairs: 20_000, embedding_cache: 100_000 }
     }
 }
 

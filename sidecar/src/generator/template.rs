@@ -110,7 +110,10 @@ fn positive(pair: &CleanPair) -> String {
         (None, [only]) => format!("It is {only}, a kind that may be worth a try for you."),
         (None, []) => match (pair.evidence.disliked.first(), consumer_value(pair)) {
             (Some(first), _) => {
-                format!("Even if {} was not for you, {title} is another matter and may surprise you.", name(&first.title))
+                format!(
+                    "Even if {} was not for you, {title} is another matter and may surprise you.",
+                    name(&first.title)
+                )
             }
             (None, Some((label, value))) => {
                 format!(

@@ -100,8 +100,7 @@ pub(crate) fn occurrences(text: &str, phrases: &[&str]) -> Vec<Range<usize>> {
 
 /// Byte offset behind the first sentence of `text`, ignoring stops inside `protected` ranges.
 pub(crate) fn first_sentence_end(text: &str, protected: &[Range<usize>]) -> usize {
-    let mut characters = text.char_indices().peekable();
-    while let Some((start, character)) = characters.next() {
+    for (start, character) in text.char_indices() {
         let end = start + character.len_utf8();
         match character {
             '。' | '！' | '？' | '।' => {}

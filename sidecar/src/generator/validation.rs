@@ -9,9 +9,7 @@ use super::Explanation;
 use super::clean::CleanPair;
 use super::grounding::Known;
 use super::parse::protected_titles;
-use super::text::{
-    contains_words, core_title, find_words, first_sentence_end, occurrences, words,
-};
+use super::text::{contains_words, core_title, find_words, first_sentence_end, occurrences, words};
 
 /// Limits of the checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

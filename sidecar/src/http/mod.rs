@@ -145,10 +145,10 @@ impl Api {
         metrics.request_seconds.with_label_values(&[route]).observe(seconds);
         let outcome = answer.as_ref().map_or_else(|error| error.cause.row().0, |_| "ok");
         metrics.requests.with_label_values(&[route, outcome]).inc();
-        if let Err(error) = &answer {
-            if error.cause == Cause::Internal {
-                tracing::error!(route, error = error.message, "a request failed");
-            }
+        if let Err(error) = &answer
+            && error.cause == Cause::Internal
+        {
+            tracing::error!(route, error = error.message, "a request failed");
         }
         answer
     }

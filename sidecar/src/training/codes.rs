@@ -51,10 +51,9 @@ impl Trainer {
             self.storage.all_items().await?.iter().map(item_text).collect();
         other.extend(self.storage.all_users().await?.iter().map(user_text));
         other.retain(|text| !text.is_empty());
-        let embedder = self.embedder()?;
         let progress = self.progress.as_ref();
-        let written = embedder.embed_all(&written, progress)?;
-        let others = embedder.embed_all(&other, progress)?;
+        let written = self.embed(&written)?;
+        let others = self.embed(&other)?;
         let all = ndarray::concatenate(ndarray::Axis(0), &[others.view(), written.view()])?;
         let settings = &self.settings.autoencoder;
         let mut autoencoder = Autoencoder::pretrain(all.view(), settings, progress)?;

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use whyrank_models::factorisation::Factorisation;
-use whyrank_plugin::{ExplanationRecord, ItemId, ItemRecord, UserRecord};
+use whyrank_plugin::{Explanation, ExplanationRecord, ItemId, ItemRecord, UserRecord};
 
 use super::vectors::RowIds;
-use super::{Trainer, item_text, user_text};
+use super::{Trainer, item_text};
 use crate::artifacts::load_encoder;
 use crate::cold_start::ColdStart;
 use crate::config::VectorSource;
@@ -132,8 +132,7 @@ impl Trainer {
     ) -> Result<()> {
         let vectors: HashMap<ItemId, &Vec<f32>> =
             items.iter().filter_map(|item| Some((item.id, item.vector.as_ref()?))).collect();
-        let texts: Vec<String> = users.iter().map(user_text).collect();
-        let profiles = folder.embed_profiles(&texts, self.progress.as_ref())?;
+        let profiles = self.embed_profiles(folder, &users)?;
         self.progress.begin("writing user vectors", users.len() as u64);
         let brought = self.settings.vectors.source == VectorSource::Imported;
         let mut changed = Vec::with_capacity(STEP);
@@ -188,7 +187,11 @@ impl Trainer {
         self.progress.begin("encoding explanations", stale.len() as u64);
         for part in stale.chunks_mut(STEP) {
             let texts: Vec<_> = part.iter().map(|record| &record.explanation).collect();
-            let codes = maker.codes(&texts)?;
+            let texts: Vec<&str> = texts
+                .iter()
+                .flat_map(|both: &&Explanation| [both.positive.as_str(), both.negative.as_str()])
+                .collect();
+            let codes = maker.encode(self.embed_quietly(&texts)?.view())?;
             for (record, codes) in part.iter_mut().zip(codes) {
                 record.codes = Some(codes);
                 record.code_version = Some(maker.version().to_owned());

@@ -3,6 +3,7 @@
 //! so that each can be run again by itself.
 
 mod codes;
+mod embeddings;
 mod index;
 mod ranking;
 mod vectors;
@@ -10,7 +11,8 @@ mod vectors;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
-use whyrank_models::progress::Progress;
+use ndarray::Array2;
+use whyrank_models::progress::{Progress, Silent};
 use whyrank_models::text::TextEmbedder;
 use whyrank_models::weights::Weights;
 use whyrank_plugin::{ItemRecord, UserRecord};
@@ -20,7 +22,9 @@ pub use index::IndexReport;
 pub use ranking::RankerOutcome;
 pub use vectors::VectorsOutcome;
 
+use self::embeddings::EmbeddingCache;
 use crate::artifacts::ArtifactPaths;
+use crate::cold_start::ColdStart;
 use crate::config::Settings;
 use crate::storage::Storage;
 
@@ -32,6 +36,7 @@ pub struct Trainer {
     weights: Weights,
     progress: Arc<dyn Progress>,
     embedder: OnceLock<Arc<TextEmbedder>>,
+    embeddings: EmbeddingCache,
 }
 
 impl std::fmt::Debug for Trainer {
@@ -49,7 +54,8 @@ impl Trainer {
         progress: Arc<dyn Progress>,
     ) -> Self {
         let paths = settings.artifact_paths();
-        Self { settings, storage, paths, weights, progress, embedder: OnceLock::new() }
+        let embeddings = EmbeddingCache::new(settings.training.embedding_cache);
+        Self { settings, storage, paths, weights, progress, embedder: OnceLock::new(), embeddings }
     }
 
     /// The text embedder, loaded when first needed.
@@ -62,6 +68,29 @@ impl Trainer {
         }
         let loaded = Arc::new(TextEmbedder::load(&self.weights, self.settings.text.clone())?);
         Ok(self.embedder.get_or_init(|| loaded).clone())
+    }
+
+    /// The text embeddings `[n, 384]`, computed once for each text in the life of the trainer.
+    fn embed<T: AsRef<str>>(&self, texts: &[T]) -> Result<Array2<f32>> {
+        self.embeddings.embed(&*self.embedder()?, texts, self.progress.as_ref())
+    }
+
+    /// The same inside a stage that shows its own progress.
+    fn embed_quietly<T: AsRef<str>>(&self, texts: &[T]) -> Result<Array2<f32>> {
+        self.embeddings.embed(&*self.embedder()?, texts, &Silent)
+    }
+
+    /// The text embeddings of consumers' profiles, if vectors were learned from profiles.
+    fn embed_profiles(
+        &self,
+        folder: &ColdStart,
+        users: &[UserRecord],
+    ) -> Result<Option<Array2<f32>>> {
+        if !folder.takes_profiles() {
+            return Ok(None);
+        }
+        let texts: Vec<String> = users.iter().map(user_text).collect();
+        self.embed(&texts).map(Some)
     }
 }
 

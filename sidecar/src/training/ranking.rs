@@ -13,7 +13,7 @@ use whyrank_models::explainer::Explainer;
 use whyrank_models::ranker::{CandidateInput, RankerExamples, RankerReport, TrainedRanker};
 use whyrank_plugin::{Codes, HistoryEntry, ItemId, Statistics, UserId, UserRecord};
 
-use super::{Trainer, user_text};
+use super::Trainer;
 use crate::artifacts::{self, load_encoder};
 use crate::cold_start::ColdStart;
 use crate::config::VectorSource;
@@ -153,8 +153,7 @@ impl Trainer {
                 whyrank_models::factorisation::Factorisation::load(&path, dimension)?;
             ColdStart::learned(factorisation, self.embedder()?)
         };
-        let texts: Vec<String> = users.iter().map(user_text).collect();
-        let profiles = folder.embed_profiles(&texts, self.progress.as_ref())?;
+        let profiles = self.embed_profiles(&folder, &users)?;
         let mut learners = Vec::with_capacity(users.len());
         for (row, record) in users.into_iter().enumerate() {
             let sorted = oldest_first(&record.history);

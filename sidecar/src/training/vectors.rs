@@ -58,14 +58,12 @@ impl Trainer {
         }
         let interactions = self.history_part(&users, &items);
         outcome.interactions = interactions.len();
-        let embedder = self.embedder()?;
         let progress = self.progress.as_ref();
         let item_texts: Vec<String> = items.iter().map(item_text).collect();
         let user_texts: Vec<String> = users.iter().map(user_text).collect();
-        let item_texts = embedder.embed_all(&item_texts, progress)?;
+        let item_texts = self.embed(&item_texts)?;
         let has_profiles = user_texts.iter().any(|text| !text.is_empty());
-        let user_texts =
-            has_profiles.then(|| embedder.embed_all(&user_texts, progress)).transpose()?;
+        let user_texts = has_profiles.then(|| self.embed(&user_texts)).transpose()?;
         let data = FactorisationData {
             users: users.len(),
             items: items.len(),

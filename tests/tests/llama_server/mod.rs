@@ -22,7 +22,7 @@ const KEY: &str = "sk-test-key";
 const GUARD: &str = r#""$@" & server=$!; read -r _; kill "$server""#;
 
 /// A running server; it ends with the test process.
-pub struct LlamaServer {
+pub(crate) struct LlamaServer {
     /// Address up to and with `/v1`.
     pub base_url: String,
     /// File that holds the API key that the server wants.
@@ -35,10 +35,11 @@ pub struct LlamaServer {
 
 impl LlamaServer {
     /// Installs the server where it is not yet, starts it, and waits until it answers.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let program = install();
-        let model = whyrank_models::weights::require("smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf")
-            .expect("weights for the tests are fetched by `make test`");
+        let model =
+            whyrank_models::weights::require("smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf")
+                .expect("weights for the tests are fetched by `make test`");
         let folder = tempfile::tempdir().unwrap();
         let key_file = folder.path().join("key");
         std::fs::write(&key_file, KEY).unwrap();
@@ -59,14 +60,19 @@ impl LlamaServer {
             .stderr(log)
             .spawn()
             .expect("llama-server starts");
-        let server =
-            Self { base_url: format!("http://{address}/v1"), key_file, address, _guard: child, folder };
+        let server = Self {
+            base_url: format!("http://{address}/v1"),
+            key_file,
+            address,
+            _guard: child,
+            folder,
+        };
         server.wait_until_healthy().await;
         server
     }
 
     /// Where the server listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -120,7 +126,7 @@ fn install() -> PathBuf {
 }
 
 /// Answers the first connections with 503, and passes the further ones on.
-pub struct FaultyProxy {
+pub(crate) struct FaultyProxy {
     /// Address up to and with `/v1`.
     pub base_url: String,
     refused: Arc<AtomicUsize>,
@@ -128,7 +134,7 @@ pub struct FaultyProxy {
 
 impl FaultyProxy {
     /// A proxy before `server` that refuses the first `faults` requests.
-    pub async fn start(server: SocketAddr, faults: usize) -> Self {
+    pub(crate) async fn start(server: SocketAddr, faults: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let refused = Arc::new(AtomicUsize::new(0));
@@ -151,7 +157,7 @@ impl FaultyProxy {
     }
 
     /// Requests refused so far.
-    pub fn refused(&self) -> usize {
+    pub(crate) fn refused(&self) -> usize {
         self.refused.load(Ordering::SeqCst)
     }
 }

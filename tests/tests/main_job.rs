@@ -1,0 +1,156 @@
+//! The main job end to end through the real binary: import, learn, explain with the small real LLM,
+//! rank, answer by command line and HTTP.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use whyrank_tests::{BARE_ITEM, HOSTILE_ITEM, Installation, LONG_ITEM, SCRIPT_ITEM, Server};
+
+async fn post(server: &Server, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
+    let url = format!("{}{path}", server.url);
+    let response = reqwest::Client::new().post(url).json(body).send().await?;
+    Ok((response.status(), response.json().await?))
+}
+
+async fn get(server: &Server, path: &str) -> Result<(StatusCode, String)> {
+    let response = reqwest::get(format!("{}{path}", server.url)).await?;
+    Ok((response.status(), response.text().await?))
+}
+
+fn items(response: &Value) -> Vec<String> {
+    let results = response["results"].as_array().cloned().unwrap_or_default();
+    results.iter().map(|r| r["item"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn recommendations_are_a_cut_permutation_with_an_account_that_adds_up() -> Result<()> {
+    let installation = Installation::trained()?;
+    let response =
+        installation.json(&["recommend", "1", "--limit", "100", "--candidates", "100"])?;
+    assert_eq!(response["degraded"], Value::Null);
+    let results = response["results"].as_array().context("results")?;
+    let ranks: HashSet<u64> = results.iter().filter_map(|r| r["retrieval_rank"].as_u64()).collect();
+    assert_eq!(ranks, (1..=100).collect(), "every retrieved candidate appears once");
+    for result in results {
+        let account = &result["contributions"];
+        let parts = ["base", "user_item", "positive", "negative", "history", "context"];
+        let sum: f64 = parts.iter().filter_map(|part| account[part].as_f64()).sum();
+        let score = result["score"].as_f64().context("score")?;
+        assert!((sum - score).abs() < 1e-4, "{sum} is not {score}");
+    }
+    let scores: Vec<f64> = results.iter().filter_map(|r| r["score"].as_f64()).collect();
+    assert!(scores.windows(2).all(|pair| pair[0] >= pair[1]), "best first");
+    let stages: Vec<_> = response["stages"].as_array().context("stages")?.clone();
+    let names: Vec<_> = stages.iter().filter_map(|stage| stage["stage"].as_str()).collect();
+    assert_eq!(names, ["retrieve", "recall", "complete", "rank", "account", "answer"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_api_answers_and_refuses_as_documented() -> Result<()> {
+    let installation = Installation::trained()?;
+    let server = installation.serve(&["--role", "api"])?;
+    for path in ["/healthz", "/livez", "/readyz"] {
+        assert_eq!(get(&server, path).await?.0, StatusCode::OK, "{path}");
+    }
+    let (_, metrics) = get(&server, "/metrics").await?;
+    assert!(metrics.contains("whyrank_requests_total{outcome=\"ok\",route=\"recommend\"} 0"));
+    assert!(metrics.contains("whyrank_model_info{kind=\"ranker\""), "{metrics}");
+    let open_api: Value = serde_json::from_str(&get(&server, "/openapi.json").await?.1)?;
+    assert!(open_api["paths"]["/v1/recommend"]["post"].is_object());
+    assert!(open_api["paths"]["/v1/explain"]["post"].is_object());
+
+    let (status, answer) =
+        post(&server, "/v1/recommend", &json!({ "user": "1", "limit": 5 })).await?;
+    assert_eq!((status, items(&answer).len()), (StatusCode::OK, 5));
+    let drama = json!({ "must": [{ "key": "attributes.genres", "match": { "value": "Drama" } }] });
+    let (_, answer) =
+        post(&server, "/v1/recommend", &json!({ "user": "1", "filter": drama })).await?;
+    assert!(!items(&answer).is_empty(), "{answer}");
+    let history =
+        json!([{ "item": "50", "rating": 5 }, { "text": "a funny cartoon", "rating": 5 }]);
+    let (status, answer) = post(&server, "/v1/recommend", &json!({ "history": history })).await?;
+    assert_eq!((status, items(&answer).len()), (StatusCode::OK, 10), "{answer}");
+    assert!(!items(&answer).contains(&"50".to_owned()), "what is known is left out");
+
+    let refused = [
+        ("/v1/recommend", json!({ "user": "nobody" }), 404, "unknown_user"),
+        ("/v1/recommend", json!({ "history": [] }), 422, "invalid"),
+        ("/v1/recommend", json!({}), 422, "invalid"),
+        ("/v1/recommend", json!({ "user": "1", "limit": 0 }), 422, "invalid"),
+        ("/v1/recommend", json!({ "user": "1", "candidates": 100_000 }), 422, "invalid"),
+        ("/v1/recommend", json!({ "user": "1", "colour": "red" }), 422, "invalid"),
+        ("/v1/recommend", json!({ "user": "1", "filter": { "must": 3 } }), 422, "invalid"),
+        (
+            "/v1/recommend",
+            json!({ "history": [{ "item": "none", "rating": 5 }] }),
+            404,
+            "unknown_item",
+        ),
+        ("/v1/recommend", json!({ "history": [{ "rating": 5 }] }), 422, "invalid"),
+        ("/v1/explain", json!({ "user": "nobody", "item": "1" }), 404, "unknown_user"),
+        ("/v1/explain", json!({ "user": "1", "item": "none" }), 404, "unknown_item"),
+        ("/v1/explain", json!({ "user": "1", "item": BARE_ITEM }), 404, "no_explanation"),
+        ("/v1/explain", json!({ "user": "1", "item": "1", "wait": true }), 503, "not_ready"),
+    ];
+    for (path, body, status, error_type) in refused {
+        let (got, answer) = post(&server, path, &body).await?;
+        assert_eq!(
+            (got.as_u16(), answer["error_type"].as_str()),
+            (status, Some(error_type)),
+            "{body}"
+        );
+        assert!(answer["error"].as_str().is_some_and(|text| !text.is_empty()));
+    }
+    let raw = |body: String| {
+        let url = format!("{}/v1/recommend", server.url);
+        let request = reqwest::Client::new().post(url).header("content-type", "application/json");
+        request.body(body).send()
+    };
+    assert_eq!(raw("{".to_owned()).await?.status(), StatusCode::BAD_REQUEST);
+    let large = format!("{{\"user\": \"{}\"}}", "x".repeat(2 << 20));
+    assert_eq!(raw(large).await?.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let infinite = "{\"history\": [{\"item\": \"50\", \"rating\": 1e999}]}".to_owned();
+    assert!(raw(infinite).await?.status().is_client_error());
+    Ok(())
+}
+
+#[tokio::test]
+async fn difficult_items_are_explained_by_the_real_model_without_obeying_them() -> Result<()> {
+    let installation = Installation::trained()?;
+    let server = installation.serve(&[])?;
+    for item in [HOSTILE_ITEM, LONG_ITEM, BARE_ITEM, SCRIPT_ITEM] {
+        let body = json!({ "user": "1", "item": item, "wait": true });
+        let (status, answer) = post(&server, "/v1/explain", &body).await?;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert_eq!(answer["item"], item, "the id comes back as it was given");
+        let reasons = &answer["explanation"];
+        let positive = reasons["positive"].as_str().context("positive")?;
+        let negative = reasons["negative"].as_str().context("negative")?;
+        assert!(!positive.is_empty() && !negative.is_empty() && positive != negative);
+        let both = format!("{positive} {negative}").to_lowercase();
+        assert!(!both.contains("ignore your") && !both.contains("system:"), "{both}");
+        // What is written is not written again.
+        let (_, again) = post(&server, "/v1/explain", &body).await?;
+        assert_eq!(again["written_at"], answer["written_at"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_streamed_explanation_ends_with_the_whole_answer() -> Result<()> {
+    let installation = Installation::trained()?;
+    let server = installation.serve(&[])?;
+    let body = json!({ "user": "2", "item": "100", "wait": true, "stream": true });
+    let url = format!("{}/v1/explain", server.url);
+    let events = reqwest::Client::new().post(url).json(&body).send().await?.text().await?;
+    assert!(events.contains("event: delta"), "{events}");
+    let last = events.trim().rsplit("event: ").next().context("an event")?;
+    let data = last.strip_prefix("done\ndata: ").context("the last event is `done`")?;
+    let answer: Value = serde_json::from_str(data.trim())?;
+    let stored = json!({ "user": "2", "item": "100" });
+    assert_eq!(post(&server, "/v1/explain", &stored).await?.1, answer);
+    Ok(())
+}
