@@ -55,9 +55,9 @@ impl Default for FactorisationSettings {
         Self {
             dimension: 32,
             like_threshold: 4.0,
-            disliked_target: 0.0,
-            unobserved_weight: 0.1,
-            regularisation: 0.05,
+            disliked_target: 0.3,
+            unobserved_weight: 0.4,
+            regularisation: 0.012,
             text_regularisation: 1.0,
             iterations: 12,
             seed: 42,

@@ -115,9 +115,16 @@ impl GraphBuilder {
         self.binary("Min", result, &raised, &high)
     }
 
-    /// Exchanges the two axes.
-    pub(crate) fn transpose(&mut self, result: &str, input: &str) -> String {
-        self.node("Transpose", result, &[input], vec![wholes("perm", &[1, 0])])
+    /// `a · bᵀ`. A `Transpose` of its own would make tract turn what follows around as well, and a
+    /// softmax along the first axis runs ten times slower than along the last.
+    pub(crate) fn product_with_transposed(&mut self, result: &str, a: &str, b: &str) -> String {
+        self.node("Gemm", result, &[a, b], vec![whole("transB", 1)])
+    }
+
+    /// The largest number of each row, `[rows, 1]`.
+    pub(crate) fn largest(&mut self, result: &str, input: &str) -> String {
+        let attributes = vec![wholes("axes", &[1]), whole("keepdims", 1)];
+        self.node("ReduceMax", result, &[input], attributes)
     }
 
     /// Softmax along the columns.

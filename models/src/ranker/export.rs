@@ -28,8 +28,8 @@ pub(super) fn to_onnx(ranker: &TrainedRanker) -> Result<Vec<u8>> {
     let rated_keys = graph.binary("Mul", "rated_keys", &keys, &ratings);
 
     // The first layer is cut: what comes from attention multiplies the history's rows once for the
-    // run instead of every candidate's attended sum. Rows of absent items become zero here, so that
-    // a run without any history adds nothing.
+    // run instead of every candidate's attended sum. Absent items get no attention, except that
+    // all get the same if there is no history at all: then the values become zero here.
     let first = ranker.network.first.weights()?;
     let plain_cut = layout.width() * first.outputs;
     let rated_cut = plain_cut + key * first.outputs;
@@ -39,7 +39,8 @@ pub(super) fn to_onnx(ranker: &TrainedRanker) -> Result<Vec<u8>> {
     let plain = graph.binary("MatMul", "projected_keys", &keys, &plain);
     let rated = graph.binary("MatMul", "projected_rated_keys", &rated_keys, &rated);
     let projected = graph.binary("Add", "projected_values", &plain, &rated);
-    let projected = graph.binary("Mul", "present_values", &projected, "history_mask");
+    let any = graph.largest("any_present", "history_mask");
+    let projected = graph.binary("Mul", "present_values", &projected, &any);
 
     // Attention weights of the candidates: `[batch, history]`. The query's layer meets the keys
     // before it meets the candidates, which leaves one product over the batch.
@@ -52,13 +53,11 @@ pub(super) fn to_onnx(ranker: &TrainedRanker) -> Result<Vec<u8>> {
     query.weight.iter_mut().chain(&mut query.bias).for_each(|value| *value *= shrink);
     let query_weight = graph.weight("query.weight", &[vector, key], &query.weight);
     let query_bias = graph.weight("query.bias", &[1, key], &query.bias);
-    let across = graph.transpose("keys_across", &keys);
-    let score_weight = graph.binary("MatMul", "score_weight", &query_weight, &across);
-    let score_bias = graph.binary("MatMul", "score_bias", &query_bias, &across);
-    let mask = graph.transpose("mask_across", "history_mask");
+    let score_weight = graph.product_with_transposed("score_weight", &query_weight, &keys);
+    let score_bias = graph.product_with_transposed("score_bias", &query_bias, &keys);
     let one = graph.weight("one", &[1, 1], &[1.0]);
     let penalty = graph.weight("absent", &[1, 1], &[ABSENT]);
-    let absence = graph.binary("Sub", "absence", &mask, &one);
+    let absence = graph.binary("Sub", "absence", "history_mask", &one);
     let absence = graph.binary("Mul", "absence_penalty", &absence, &penalty);
     let score_bias = graph.binary("Add", "masked_score_bias", &score_bias, &absence);
     let scores = graph.binary("MatMul", "scores", "item", &score_weight);
@@ -123,7 +122,7 @@ fn contract(ranker: &TrainedRanker) -> Contract {
     contract.inputs.extend([
         Port::fixed("history", &[history, layout.vector]),
         Port::fixed("history_rating", &[history, 1]),
-        Port::fixed("history_mask", &[history, 1]),
+        Port::fixed("history_mask", &[1, history]),
     ]);
     contract.outputs = vec![Port::rows("rating", 1), Port::rows("like", 1)];
     contract.training = json!({ "settings": ranker.settings, "report": ranker.report });

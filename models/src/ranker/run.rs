@@ -190,7 +190,7 @@ impl Ranker {
         let (vector, code) = ([rows.count, self.shape.vector], [rows.count, self.shape.code]);
         let context = [rows.count, self.shape.context.len()];
         let history_shape = [self.history_length, self.shape.vector];
-        let column = [self.history_length, 1];
+        let (rating_shape, mask_shape) = ([self.history_length, 1], [1, self.history_length]);
         let mut inputs = vec![
             Value { shape: &vector, data: &rows.user },
             Value { shape: &vector, data: &rows.item },
@@ -202,8 +202,8 @@ impl Ranker {
         }
         inputs.extend([
             Value { shape: &history_shape, data: &history.vectors },
-            Value { shape: &column, data: &history.ratings },
-            Value { shape: &column, data: &history.mask },
+            Value { shape: &rating_shape, data: &history.ratings },
+            Value { shape: &mask_shape, data: &history.mask },
         ]);
         let outputs = self.model.run(&inputs)?;
         Ok(outputs[0]

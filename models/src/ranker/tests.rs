@@ -176,7 +176,7 @@ fn candle_tract_and_onnx_runtime_agree() {
                 Value { shape: &[rows, 2], data: &context },
                 Value { shape: &[HISTORY, VECTOR], data: &vectors },
                 Value { shape: &[HISTORY, 1], data: &ratings },
-                Value { shape: &[HISTORY, 1], data: &mask },
+                Value { shape: &[1, HISTORY], data: &mask },
             ],
         );
         assert_close("the rating of the raw run", &outputs[0], &rating);
