@@ -11,7 +11,7 @@ async fn main() -> ExitCode {
     let arguments = whyrank::cli::Arguments::parse();
     // Libraries are quiet unless asked: an LLM's loader would fill the terminal.
     let filter = EnvFilter::try_from_env("WHYRANK_LOG").unwrap_or_else(|_| {
-        EnvFilter::new("warn,whyrank=info,mistralrs_core=error,qdrant_edge::common::flags=error")
+        EnvFilter::new("warn,whyrank=info,mistralrs_core=error,qdrant_edge::common=error")
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -46,16 +46,18 @@ impl Installation {
     /// # Errors
     /// When a command fails.
     pub fn trained() -> Result<Self> {
-        static TRAINED: OnceLock<Installation> = OnceLock::new();
-        let built = match TRAINED.get() {
+        // Held while it is built, so that tests which start together build it once.
+        static TRAINED: Mutex<Option<Installation>> = Mutex::new(None);
+        let mut trained = TRAINED.lock().unwrap_or_else(PoisonError::into_inner);
+        let built = match &mut *trained {
             Some(built) => built,
-            None => {
+            empty => {
                 let fresh = Self::new()?;
                 fresh.succeed(&["import"])?;
                 fresh.succeed(&["train", "vectors"])?;
                 fresh.succeed(&["generate", "--generator", "template", "--pairs", "300"])?;
                 fresh.succeed(&["train", "autoencoder", "explainer", "ranker"])?;
-                TRAINED.get_or_init(|| fresh)
+                empty.insert(fresh)
             }
         };
         let folder = TempDir::new()?;
