@@ -237,9 +237,9 @@ impl Default for DemoSettings {
     fn default() -> Self {
         Self {
             user: "196".to_owned(),
-            template_pairs: 3_000,
-            llm_pairs: 24,
-            llm_seconds: 150,
+            template_pairs: 1_500,
+            llm_pairs: 12,
+            llm_seconds: 90,
             rows: 10,
         }
     }
