@@ -239,8 +239,8 @@ impl Default for DemoSettings {
             user: "196".to_owned(),
             template_pairs: 1_500,
             llm_pairs: 12,
-            llm_seconds: 90,
-            rows: 10,
+            llm_seconds: 60,
+            rows: 6,
         }
     }
 }
