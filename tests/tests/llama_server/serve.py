@@ -12,7 +12,8 @@ parameters = xllamacpp.CommonParams()
 parameters.model.path = sys.argv[2]
 parameters.n_ctx = 4096
 parameters.n_parallel = 1
-parameters.cpuparams.n_threads = 2
+# One thread: two spin while they wait for each other, which is slow beside other tests.
+parameters.cpuparams.n_threads = 1
 parameters.hostnames = ["127.0.0.1"]
 parameters.port = 0
 parameters.api_keys = [sys.argv[3]]
