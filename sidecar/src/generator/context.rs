@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PairContext {
     /// The consumer.
+    #[serde(default)]
     pub consumer: ConsumerBrief,
     /// The candidate item.
     pub item: ItemBrief,
     /// The consumer's own items that are nearest to the candidate.
+    #[serde(default)]
     pub evidence: Evidence,
 }
 

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Explanation;
 use super::clean::CleanPair;
-use super::grounding::Known;
+use super::grounding::{Known, contradicts};
 use super::parse::protected_titles;
-use super::text::{contains_words, core_title, find_words, first_sentence_end, occurrences, words};
+use super::text::{contains_words, core_title, first_sentence_end, occurrences, words};
 
 /// Limits of the checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,7 +82,8 @@ pub enum Refusal {
         /// Which.
         half: Half,
     },
-    /// A side says that the consumer liked what was disliked, or the reverse, or knows the item already.
+    /// A side says that the consumer liked what was disliked, or the reverse, or knows the item
+    /// already, or compares the item with itself.
     Contradicted {
         /// Which.
         half: Half,
@@ -291,34 +292,6 @@ fn has_markup(side: &str) -> bool {
 /// What stands between double quotes.
 fn quoted(side: &str) -> impl Iterator<Item = &str> {
     side.split(['"', '“', '”']).skip(1).step_by(2)
-}
-
-/// Whether the words say the opposite of the evidence about a title in it.
-fn contradicts(spoken: &[String], pair: &CleanPair) -> bool {
-    let says = |whole: &str, verbs: &[&str]| -> bool {
-        let title = words(core_title(whole));
-        // A title within another one, or a remake's, cannot be told apart from it.
-        if pair.titles().any(|other| other != whole && contains_words(&words(other), &title)) {
-            return false;
-        }
-        let Some(place) = find_words(spoken, &title) else { return false };
-        let before = &spoken[place.start.saturating_sub(3)..place.start];
-        let after: Vec<&str> = spoken[place.end..].iter().take(3).map(String::as_str).collect();
-        let spoken_before =
-            before.iter().rposition(|word| verbs.contains(&word.as_str())).is_some_and(|at| {
-                let links = ["but", "and"];
-                let linked = before[at..].iter().any(|word| links.contains(&word.as_str()));
-                at > 0 && before[at - 1] == "you" && !linked
-            });
-        let spoken_after =
-            matches!(after.as_slice(), ["which", "you", verb] if verbs.contains(verb));
-        spoken_before || spoken_after
-    };
-    const LIKED: [&str; 4] = ["liked", "loved", "enjoyed", "like"];
-    const DISLIKED: [&str; 3] = ["disliked", "hated", "dislike"];
-    pair.evidence.disliked.iter().any(|item| says(&item.title, &LIKED))
-        || pair.evidence.liked.iter().any(|item| says(&item.title, &DISLIKED))
-        || says(&pair.item.title, &["liked", "loved", "enjoyed", "disliked", "hated"])
 }
 
 /// Share of the words of the shorter side that the other one has too.
