@@ -8,8 +8,10 @@ pub mod conformance;
 pub mod domain;
 pub mod embedded;
 pub mod filter;
+pub mod gateway;
 pub mod id;
 pub mod records;
+pub mod secret;
 pub mod store;
 
 pub use domain::{
