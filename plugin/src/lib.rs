@@ -10,6 +10,8 @@ pub mod embedded;
 pub mod filter;
 pub mod gateway;
 pub mod id;
+pub mod inference;
+pub mod listener;
 pub mod records;
 pub mod secret;
 pub mod store;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use whyrank_plugin::listener::ListenerSettings;
 use whyrank_plugin::{
     EmbeddedSettings, EmbeddedStore, ExplanationRecord, Filter, ItemId, ItemRecord, PointId,
     RecordError, Scroll, Selection, Store, StoreError, StoreResult, UserId, UserRecord,
@@ -29,6 +30,8 @@ pub struct StoreSettings {
     pub ids: IdScheme,
     /// The embedded engine's folder and limits.
     pub embedded: EmbeddedSettings,
+    /// What the embedded engine answers to clients of Qdrant.
+    pub listener: ListenerSettings,
 }
 
 /// The engines that can hold the collections.
@@ -58,6 +61,7 @@ impl Default for StoreSettings {
             explanations: "explanations".to_owned(),
             ids: IdScheme::External,
             embedded: EmbeddedSettings::default(),
+            listener: ListenerSettings::default(),
         }
     }
 }
