@@ -11,6 +11,7 @@ pub mod filter;
 pub mod id;
 pub mod records;
 pub mod store;
+pub mod wire;
 
 pub use domain::{
     Candidate, Code, Codes, Contributions, Explanation, ExplanationState, Interaction, Ranked,
