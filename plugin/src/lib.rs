@@ -1,8 +1,9 @@
 //! Everything of Whyrank that touches Qdrant: the domain types, the store trait that the rest of
-//! the program depends on, its embedded backend, and the conformance suite every backend runs.
+//! the program depends on, its backends (embedded, and a Qdrant server), and the conformance suite
+//! every backend runs.
 //!
 //! Start at [`store::Store`], the seam; [`embedded::EmbeddedStore`] is the backend that needs
-//! nothing installed; [`records`] says what the three collections hold.
+//! nothing installed, [`server::ServerStore`] the one over the network; [`records`] says what the three collections hold.
 
 pub mod conformance;
 pub mod domain;
@@ -14,7 +15,10 @@ pub mod inference;
 pub mod listener;
 pub mod records;
 pub mod secret;
+pub mod server;
 pub mod store;
+mod validate;
+pub mod wire;
 
 pub use domain::{
     Candidate, Code, Codes, Contributions, Explanation, ExplanationState, Interaction, Ranked,
@@ -26,6 +30,7 @@ pub use records::{
     ExplanationRecord, HistoryEntry, ItemRecord, Provenance, RecordError, Source, Statistics,
     UserRecord,
 };
+pub use server::{Quantization, Secret, ServerSettings, ServerStore};
 pub use store::{
     CollectionSchema, Distance, Ensured, FacetHit, Page, PayloadIndex, PayloadSelection, Point,
     PointVectors, ScoredPoint, Scroll, Search, Selection, Store, StoreError, StoreResult,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use qdrant_edge::{
     Distance as EngineDistance, EdgeConfig, EdgeOptimizersConfig, EdgeVectorParams, FacetValue,
-    HnswIndexConfig, JsonPath, OperationError, PayloadSchemaType, PointStructPersisted,
+    HnswIndexConfig, OperationError, PayloadSchemaType, PointStructPersisted,
     PointVectorsPersisted, Record, VectorInternal, VectorPersisted, VectorStructInternal,
     VectorStructPersisted, WalOptions, WithPayloadInterface, WithVector,
 };
@@ -17,6 +17,7 @@ use crate::store::{
     CollectionSchema, Distance, Payload, PayloadIndex, PayloadSelection, Point, PointVectors,
     ScoredPoint, StoreError, StoreResult, VectorSelection, Vectors,
 };
+use crate::validate::{payload_key, unknown_vector};
 
 /// The engine's own log is not used for recovery, so its files are kept small.
 const ENGINE_LOG_FILE_BYTES: usize = 4 * 1024 * 1024;
@@ -139,16 +140,6 @@ pub(super) fn vector_selection(
     }
 }
 
-pub(super) fn unknown_vector(
-    collection: &str,
-    schema: &CollectionSchema,
-    name: &str,
-) -> StoreError {
-    let known: Vec<&str> = schema.vectors.keys().map(String::as_str).collect();
-    let detail = format!("it has no vector `{name}`, but {}", known.join(", "));
-    StoreError::InvalidRequest { collection: collection.to_owned(), detail }
-}
-
 pub(super) fn payload_selection(
     collection: &str,
     selection: &PayloadSelection,
@@ -162,15 +153,6 @@ pub(super) fn payload_selection(
             Ok(WithPayloadInterface::Fields(paths.collect::<StoreResult<_>>()?))
         }
     }
-}
-
-pub(super) fn payload_key(collection: &str, key: &str) -> StoreResult<JsonPath> {
-    key.parse().map_err(|()| StoreError::InvalidRequest {
-        collection: collection.to_owned(),
-        detail: format!(
-            "{key:?} is not a payload key: write it as `key`, `key.nested` or `list[].key`"
-        ),
-    })
 }
 
 pub(super) fn point_of(record: Record) -> Point {

@@ -24,7 +24,6 @@ mod lock;
 mod read;
 mod settings;
 mod store;
-mod validate;
 mod write;
 
 use std::any::Any;
@@ -39,6 +38,7 @@ use lock::FolderLock;
 pub use settings::EmbeddedSettings;
 
 use crate::store::{CollectionSchema, Ensured, StoreError, StoreResult};
+use crate::validate;
 
 const COLLECTIONS_FOLDER: &str = "collections";
 /// What a collection's folder is renamed to before its files are removed, so that it is gone at once.

@@ -1,7 +1,5 @@
 //! Reads, searches, scrolls and counts on one collection.
 
-use std::collections::HashMap;
-
 use qdrant_edge::external::ordered_float::OrderedFloat;
 use qdrant_edge::{
     CountRequest, FacetRequest, NamedQuery, QueryEnum, QueryRequest, ScoringQuery, ScrollRequest,
@@ -9,16 +7,14 @@ use qdrant_edge::{
 };
 
 use super::collection::Collection;
-use super::convert::{
-    facet_value, payload_key, payload_selection, point_of, scored_of, vector_selection,
-};
+use super::convert::{facet_value, payload_selection, point_of, scored_of, vector_selection};
 use super::settings::EmbeddedSettings;
-use super::validate;
 use crate::filter::Filter;
 use crate::id::PointId;
 use crate::store::{
-    FacetHit, Page, Point, ScoredPoint, Scroll, Search, Selection, StoreError, StoreResult,
+    FacetHit, Page, Point, ScoredPoint, Scroll, Search, Selection, StoreResult, in_order,
 };
+use crate::validate::{self, payload_key};
 
 pub(super) fn read(
     collection: &Collection,
@@ -26,26 +22,13 @@ pub(super) fn read(
     ids: &[PointId],
     selection: &Selection,
 ) -> StoreResult<Vec<Option<Point>>> {
-    check_number("the number of points to read", ids.len(), settings)?;
+    validate::number("the number of points to read", ids.len(), settings.maximum_results)?;
     let vectors = vector_selection(collection.name(), &collection.schema(), &selection.vectors)?;
     let payload = payload_selection(collection.name(), &selection.payload)?;
     let wanted: Vec<_> = ids.iter().copied().map(qdrant_edge::PointId::from).collect();
     let records =
         collection.with_shard(|shard| shard.retrieve(&wanted, Some(payload), Some(vectors)))?;
-    // The engine leaves out missing points, so order and gaps are restored by id; an id that is
-    // asked for twice is answered twice.
-    let mut found: HashMap<PointId, Point> =
-        records.into_iter().map(point_of).map(|point| (point.id, point)).collect();
-    let mut asked: HashMap<PointId, usize> = HashMap::with_capacity(ids.len());
-    for id in ids {
-        *asked.entry(*id).or_default() += 1;
-    }
-    let answers = ids.iter().map(|id| {
-        let left = asked.get_mut(id)?;
-        *left -= 1;
-        if *left == 0 { found.remove(id) } else { found.get(id).cloned() }
-    });
-    Ok(answers.collect())
+    Ok(in_order(ids, records.into_iter().map(point_of)))
 }
 
 pub(super) fn search(
@@ -54,7 +37,7 @@ pub(super) fn search(
     search: Search,
 ) -> StoreResult<Vec<ScoredPoint>> {
     let reach = search.limit.saturating_add(search.offset);
-    check_number("limit and offset of the search together", reach, settings)?;
+    validate::number("limit and offset of the search together", reach, settings.maximum_results)?;
     let schema = collection.schema();
     validate::query(collection.name(), &schema, &search.vector_name, &search.query)?;
     let with_vector = vector_selection(collection.name(), &schema, &search.selection.vectors)?;
@@ -84,13 +67,8 @@ pub(super) fn scroll(
     settings: &EmbeddedSettings,
     scroll: Scroll,
 ) -> StoreResult<Page> {
-    check_number("the limit of the page", scroll.limit, settings)?;
-    if scroll.limit == 0 {
-        return Err(StoreError::InvalidRequest {
-            collection: collection.name().to_owned(),
-            detail: "a page of no points never ends; ask for at least 1".to_owned(),
-        });
-    }
+    validate::number("the limit of the page", scroll.limit, settings.maximum_results)?;
+    validate::page(collection.name(), scroll.limit)?;
     let schema = collection.schema();
     let request = ScrollRequest {
         offset: scroll.from.map(Into::into),
@@ -117,7 +95,7 @@ pub(super) fn facet(
     filter: Option<&Filter>,
     limit: usize,
 ) -> StoreResult<Vec<FacetHit>> {
-    check_number("the limit of the facet", limit, settings)?;
+    validate::number("the limit of the facet", limit, settings.maximum_results)?;
     let key = payload_key(collection.name(), key)?;
     let filter = filter.map(|filter| filter.engine().clone());
     let request = FacetRequest { key, limit, filter, exact: true };
@@ -127,12 +105,4 @@ pub(super) fn facet(
         .into_iter()
         .map(|hit| FacetHit { value: facet_value(hit.value), count: hit.count as u64 });
     Ok(hits.collect())
-}
-
-fn check_number(what: &'static str, given: usize, settings: &EmbeddedSettings) -> StoreResult<()> {
-    let limit = settings.maximum_results;
-    if given > limit {
-        return Err(StoreError::TooMany { what, given, limit, setting: "maximum_results" });
-    }
-    Ok(())
 }

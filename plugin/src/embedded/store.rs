@@ -4,13 +4,14 @@
 use async_trait::async_trait;
 
 use super::journal::Operation;
-use super::{EmbeddedStore, blocking, read, validate};
+use super::{EmbeddedStore, blocking, read};
 use crate::filter::Filter;
 use crate::id::PointId;
 use crate::store::{
     CollectionSchema, Ensured, FacetHit, Page, Payload, Point, PointVectors, ScoredPoint, Scroll,
     Search, Selection, Store, StoreResult,
 };
+use crate::validate;
 
 #[async_trait]
 impl Store for EmbeddedStore {

@@ -131,6 +131,15 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// A server answers, but not as this backend needs it: it is something else, too old, or refuses
+    /// the API key; or the settings of the connection cannot work.
+    #[error("the server at {url} cannot be used: {detail}")]
+    Server {
+        /// The server's address.
+        url: String,
+        /// What is wrong, and what to do.
+        detail: String,
+    },
     /// A server cannot be reached, or did not answer in time.
     #[error("the Qdrant server is not available: {detail}")]
     Unavailable {
@@ -161,6 +170,7 @@ impl StoreError {
             | Self::TooMany { .. }
             | Self::Corrupt { .. }
             | Self::Engine { .. }
+            | Self::Server { .. }
             | Self::Closed => false,
         }
     }

@@ -4,7 +4,7 @@
 mod error;
 mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use async_trait::async_trait;
@@ -174,6 +174,26 @@ pub struct FacetHit {
     pub value: Value,
     /// Number of points.
     pub count: u64,
+}
+
+/// The points of a batched read in the order asked: backends return those that exist, in any order.
+/// An id that was asked for twice is answered twice.
+pub(crate) fn in_order(
+    ids: &[PointId],
+    points: impl IntoIterator<Item = Point>,
+) -> Vec<Option<Point>> {
+    let mut found: HashMap<PointId, Point> =
+        points.into_iter().map(|point| (point.id, point)).collect();
+    let mut asked: HashMap<PointId, usize> = HashMap::with_capacity(ids.len());
+    for id in ids {
+        *asked.entry(*id).or_default() += 1;
+    }
+    let answers = ids.iter().map(|id| {
+        let left = asked.get_mut(id)?;
+        *left -= 1;
+        if *left == 0 { found.remove(id) } else { found.get(id).cloned() }
+    });
+    answers.collect()
 }
 
 /// Collections of points, in Qdrant's terms.

@@ -16,9 +16,10 @@ use crate::embedded::files::{io_error, replace, sync_folder};
 use crate::embedded::journal::{Journal, Operation};
 use crate::embedded::lock::FolderLock;
 use crate::embedded::settings::EmbeddedSettings;
-use crate::embedded::{engine_log, validate, write};
+use crate::embedded::{engine_log, write};
 use crate::id::PointId;
 use crate::store::{CollectionSchema, Ensured, StoreError, StoreResult};
+use crate::validate;
 
 #[cfg(test)]
 mod tests;

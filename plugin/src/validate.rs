@@ -1,8 +1,11 @@
-//! Checks what is given to the store before anything of it is written.
+//! Checks what is given to a store before anything of it is written; the backends share it.
+
+use qdrant_edge::JsonPath;
 
 use crate::id::PointId;
 use crate::store::{
-    CollectionSchema, Point, PointVectors, StoreError, StoreResult, VectorSchema, Vectors,
+    CollectionSchema, PayloadSelection, Point, PointVectors, Selection, StoreError, StoreResult,
+    VectorSchema, VectorSelection, Vectors,
 };
 
 /// The longest name, so that a folder of that name can be made on every file system.
@@ -11,7 +14,7 @@ const LONGEST_NAME: usize = 255;
 const LARGEST_DIMENSION: usize = 65_536;
 
 /// Refuses names that would leave the store's folder or hide in it.
-pub(super) fn collection_name(name: &str) -> StoreResult<()> {
+pub(crate) fn collection_name(name: &str) -> StoreResult<()> {
     let fits = (1..=LONGEST_NAME).contains(&name.len())
         && !name.starts_with('.')
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.".contains(letter));
@@ -19,7 +22,7 @@ pub(super) fn collection_name(name: &str) -> StoreResult<()> {
 }
 
 /// Refuses schemas that the engine would accept and then not serve.
-pub(super) fn schema(collection: &str, schema: &CollectionSchema) -> StoreResult<()> {
+pub(crate) fn schema(collection: &str, schema: &CollectionSchema) -> StoreResult<()> {
     let refuse = |detail: String| {
         Err(StoreError::InvalidRequest { collection: collection.to_owned(), detail })
     };
@@ -38,13 +41,13 @@ pub(super) fn schema(collection: &str, schema: &CollectionSchema) -> StoreResult
         }
     }
     for key in schema.payload_indexes.keys() {
-        super::convert::payload_key(collection, key)?;
+        payload_key(collection, key)?;
     }
     Ok(())
 }
 
 /// Checks that a collection has what is wanted of it; it may have more.
-pub(super) fn fits(
+pub(crate) fn fits(
     collection: &str,
     found: &CollectionSchema,
     wanted: &CollectionSchema,
@@ -72,7 +75,7 @@ pub(super) fn fits(
 }
 
 /// Checks whole points.
-pub(super) fn points(
+pub(crate) fn points(
     collection: &str,
     schema: &CollectionSchema,
     points: &[Point],
@@ -81,7 +84,7 @@ pub(super) fn points(
 }
 
 /// Checks vectors for existing points.
-pub(super) fn point_vectors(
+pub(crate) fn point_vectors(
     collection: &str,
     schema: &CollectionSchema,
     points: &[PointVectors],
@@ -107,19 +110,76 @@ fn vectors(
 }
 
 /// Checks the vector of a search.
-pub(super) fn query(
+pub(crate) fn query(
     collection: &str,
     schema: &CollectionSchema,
     name: &str,
     query: &[f32],
 ) -> StoreResult<()> {
-    let wanted = schema
-        .vectors
-        .get(name)
-        .ok_or_else(|| super::convert::unknown_vector(collection, schema, name))?;
+    let wanted =
+        schema.vectors.get(name).ok_or_else(|| unknown_vector(collection, schema, name))?;
     fault(name, wanted, query).map_or(Ok(()), |detail| {
         Err(StoreError::InvalidRequest { collection: collection.to_owned(), detail })
     })
+}
+
+/// Checks what a read is to return.
+pub(crate) fn selection(
+    collection: &str,
+    schema: &CollectionSchema,
+    selection: &Selection,
+) -> StoreResult<()> {
+    if let VectorSelection::Named(names) = &selection.vectors
+        && let Some(name) = names.iter().find(|name| !schema.vectors.contains_key(*name))
+    {
+        return Err(unknown_vector(collection, schema, name));
+    }
+    match &selection.payload {
+        PayloadSelection::Include(keys) => {
+            keys.iter().try_for_each(|key| payload_key(collection, key).map(drop))
+        }
+        PayloadSelection::None | PayloadSelection::All => Ok(()),
+    }
+}
+
+/// The engine's path of a payload key.
+pub(crate) fn payload_key(collection: &str, key: &str) -> StoreResult<JsonPath> {
+    key.parse().map_err(|()| StoreError::InvalidRequest {
+        collection: collection.to_owned(),
+        detail: format!(
+            "{key:?} is not a payload key: write it as `key`, `key.nested` or `list[].key`"
+        ),
+    })
+}
+
+/// The error for a vector that the collection does not have.
+pub(crate) fn unknown_vector(
+    collection: &str,
+    schema: &CollectionSchema,
+    name: &str,
+) -> StoreError {
+    let known: Vec<&str> = schema.vectors.keys().map(String::as_str).collect();
+    let detail = format!("it has no vector `{name}`, but {}", known.join(", "));
+    StoreError::InvalidRequest { collection: collection.to_owned(), detail }
+}
+
+/// Refuses to return more than a backend's `maximum_results`.
+pub(crate) fn number(what: &'static str, given: usize, limit: usize) -> StoreResult<()> {
+    if given > limit {
+        return Err(StoreError::TooMany { what, given, limit, setting: "maximum_results" });
+    }
+    Ok(())
+}
+
+/// Refuses a page that holds no points, because a walk in such pages never ends.
+pub(crate) fn page(collection: &str, limit: usize) -> StoreResult<()> {
+    if limit == 0 {
+        return Err(StoreError::InvalidRequest {
+            collection: collection.to_owned(),
+            detail: "a page of no points never ends; ask for at least 1".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 fn fault(name: &str, wanted: &VectorSchema, vector: &[f32]) -> Option<String> {
