@@ -9,6 +9,7 @@ pub mod domain;
 pub mod embedded;
 pub mod filter;
 pub mod id;
+pub mod listener;
 pub mod records;
 pub mod store;
 
@@ -18,6 +19,7 @@ pub use domain::{
 pub use embedded::{EmbeddedSettings, EmbeddedStore};
 pub use filter::{Filter, FilterError};
 pub use id::{ItemId, PointId, UserId, explanation_id};
+pub use listener::{Listener, ListenerSettings};
 pub use records::{
     ExplanationRecord, HistoryEntry, ItemRecord, Provenance, RecordError, Source, Statistics,
     UserRecord,
