@@ -44,9 +44,16 @@ impl Filter {
         let invalid = |reason: String| FilterError::Invalid { reason };
         let filter: qdrant_edge::Filter =
             from_value(json).map_err(|error| invalid(error.to_string()))?;
+        Self::from_engine(filter)
+    }
+
+    /// The filter of the engine's own form.
+    pub(crate) fn from_engine(filter: qdrant_edge::Filter) -> Result<Self, FilterError> {
         // Parsed is not valid: a condition that tests nothing parses.
-        filter.validate().map_err(|error| invalid(error.to_string()))?;
-        Ok(Self(filter))
+        match filter.validate() {
+            Ok(()) => Ok(Self(filter)),
+            Err(error) => Err(FilterError::Invalid { reason: error.to_string() }),
+        }
     }
 
     /// The filter as Qdrant's JSON.

@@ -12,6 +12,7 @@ pub mod id;
 pub mod listener;
 pub mod records;
 pub mod store;
+pub mod wire;
 
 pub use domain::{
     Candidate, Code, Codes, Contributions, Explanation, ExplanationState, Interaction, Ranked,
