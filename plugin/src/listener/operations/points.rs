@@ -1,5 +1,7 @@
 //! Writing, reading, deleting, paging and counting points.
 
+use std::collections::HashSet;
+
 use super::{Fault, Operations};
 use crate::filter::Filter;
 use crate::id::PointId;
@@ -27,7 +29,8 @@ impl Operations {
         Ok(self.store.upsert(collection, points).await?)
     }
 
-    /// Reads points; those that do not exist are left out.
+    /// Reads points; those that do not exist are left out, and an id that is given twice is answered
+    /// once, where it is first.
     pub(in crate::listener) async fn read(
         &self,
         collection: &str,
@@ -35,7 +38,9 @@ impl Operations {
         selection: &Selection,
     ) -> Result<Vec<Point>, Fault> {
         self.check_batch(ids.len())?;
-        let points = self.store.read(collection, ids, selection).await?;
+        let mut seen = HashSet::with_capacity(ids.len());
+        let ids: Vec<PointId> = ids.iter().copied().filter(|id| seen.insert(*id)).collect();
+        let points = self.store.read(collection, &ids, selection).await?;
         Ok(points.into_iter().flatten().collect())
     }
 
