@@ -26,6 +26,7 @@ pub use domain::{
 pub use embedded::{EmbeddedSettings, EmbeddedStore};
 pub use filter::{Filter, FilterError};
 pub use id::{ItemId, PointId, UserId, explanation_id};
+pub use listener::{Listener, ListenerSettings};
 pub use records::{
     ExplanationRecord, HistoryEntry, ItemRecord, Provenance, RecordError, Source, Statistics,
     UserRecord,
