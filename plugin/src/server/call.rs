@@ -97,7 +97,7 @@ impl Caller {
         })
         .retry(self.backoff)
         .when(is_retryable)
-        .adjust(|status, delay| Some(delay?.max(retry_after(status).unwrap_or_default())))
+        .adjust(pause)
         .notify(|status, delay| {
             tracing::debug!(url = self.url, ?delay, reason = words(status), "trying again");
         });
@@ -129,6 +129,11 @@ impl Caller {
         };
         StoreError::Unavailable { detail }
     }
+}
+
+/// The wait before the next attempt, not shorter than the server wants it; none after the last.
+fn pause(status: &Status, delay: Option<Duration>) -> Option<Duration> {
+    Some(delay?.max(retry_after(status).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -175,42 +180,63 @@ mod tests {
         assert_eq!(made, 4);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_wait_that_the_server_asks_for_is_kept() {
-        let mut busy = Status::resource_exhausted("busy");
-        busy.metadata_mut().insert("retry-after", "9".parse().unwrap());
-        let start = tokio::time::Instant::now();
-        let (answer, made) = attempts(&patient(), &[busy]).await;
-        assert!(answer.is_ok() && made == 2);
-        assert!(start.elapsed() >= Duration::from_secs(9), "{:?}", start.elapsed());
+    /// A status that asks for so many seconds of peace.
+    fn busy(seconds: &str) -> Status {
+        let mut status = Status::resource_exhausted("busy");
+        status.metadata_mut().insert("retry-after", seconds.parse().unwrap());
+        status
     }
 
-    #[tokio::test(start_paused = true)]
+    #[test]
+    fn the_wait_that_the_server_asks_for_is_kept() {
+        let short = Duration::from_millis(1);
+        let wait = |status: &Status| pause(status, Some(short));
+        assert_eq!(wait(&busy("9")), Some(Duration::from_secs(9)));
+        assert_eq!(wait(&busy("0")), Some(short));
+        assert_eq!(wait(&Status::unavailable("down")), Some(short));
+        assert_eq!(pause(&busy("9"), None), None, "no wait after the last attempt");
+    }
+
+    #[tokio::test]
     async fn the_cap_ends_the_waiting_and_says_why_there_was_any() {
-        let mut busy = Status::resource_exhausted("busy");
-        busy.metadata_mut().insert("retry-after", "900".parse().unwrap());
-        let start = tokio::time::Instant::now();
-        let settings = patient();
-        let error = attempts(&settings, &[busy]).await.0.unwrap_err().to_string();
-        assert!(error.contains("busy") && error.contains("60s"), "{error}");
-        assert_eq!(start.elapsed(), duration(settings.total_timeout_seconds));
+        let settings = ServerSettings { total_timeout_seconds: 0.02, ..patient() };
+        let start = Instant::now();
+        let error = attempts(&settings, &[busy("900")]).await.0.unwrap_err().to_string();
+        assert!(error.contains("busy") && error.contains("20ms"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(900));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_attempt_without_an_answer_ends_and_the_breaker_opens() {
-        let settings = ServerSettings { maximum_attempts: 2, breaker_failures: 2, ..patient() };
+        let settings = ServerSettings {
+            request_timeout_seconds: 0.01,
+            maximum_attempts: 2,
+            breaker_failures: 2,
+            breaker_cool_down_seconds: 3_600.0,
+            ..patient()
+        };
         let caller = Caller::new(&settings);
-        let start = tokio::time::Instant::now();
         for _ in 0..2 {
             let never = || std::future::pending::<Result<Response<()>, Status>>();
             let error = caller.call("items", never).await.unwrap_err();
-            assert!(error.is_retryable() && error.to_string().contains("30s"), "{error}");
+            assert!(error.is_retryable() && error.to_string().contains("10ms"), "{error}");
         }
-        assert!(start.elapsed() <= Duration::from_secs(121));
         let untouched = || -> std::future::Ready<Result<Response<()>, Status>> {
             panic!("an open breaker lets no call through")
         };
         let error = caller.call("items", untouched).await.unwrap_err();
         assert!(error.is_retryable() && error.to_string().contains("tried again in"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn answers_that_the_caller_caused_do_not_open_the_breaker() {
+        let settings = ServerSettings { breaker_failures: 1, maximum_attempts: 1, ..patient() };
+        let caller = Caller::new(&settings);
+        for status in [Status::invalid_argument("bad"), busy("0"), Status::not_found("gone")] {
+            let answer = || std::future::ready(Err::<Response<()>, Status>(status.clone()));
+            caller.call("items", answer).await.unwrap_err();
+        }
+        let answer = || std::future::ready(Ok(Response::new(())));
+        caller.call("items", answer).await.unwrap();
     }
 }
