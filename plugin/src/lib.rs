@@ -3,7 +3,8 @@
 //! every backend runs.
 //!
 //! Start at [`store::Store`], the seam; [`embedded::EmbeddedStore`] is the backend that needs
-//! nothing installed, [`server::ServerStore`] the one over the network; [`records`] says what the three collections hold.
+//! nothing installed, [`server::ServerStore`] the one over the network; [`records`] says what the
+//! three collections hold; [`gateway`] stands in front of a Qdrant, and [`listener`] answers as one.
 
 pub mod conformance;
 pub mod domain;
@@ -31,7 +32,8 @@ pub use records::{
     ExplanationRecord, HistoryEntry, ItemRecord, Provenance, RecordError, Source, Statistics,
     UserRecord,
 };
-pub use server::{Quantization, Secret, ServerSettings, ServerStore};
+pub use secret::Secret;
+pub use server::{Quantization, ServerSettings, ServerStore};
 pub use store::{
     CollectionSchema, Distance, Ensured, FacetHit, Page, PayloadIndex, PayloadSelection, Point,
     PointVectors, ScoredPoint, Scroll, Search, Selection, Store, StoreError, StoreResult,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use subtle::ConstantTimeEq;
 
 /// A key. It prints and serialises as asterisks, so that no log and no printed configuration shows it.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -19,6 +19,11 @@ impl Secret {
     /// The key itself, for the one place that needs it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether a given key is this one, in a time that does not depend on where they differ.
@@ -35,7 +40,7 @@ impl fmt::Debug for Secret {
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
+        serializer.serialize_str(if self.is_empty() { "" } else { "***" })
     }
 }
 

@@ -135,7 +135,7 @@ pub(crate) fn selection(
         return Err(unknown_vector(collection, schema, name));
     }
     match &selection.payload {
-        PayloadSelection::Include(keys) => {
+        PayloadSelection::Include(keys) | PayloadSelection::Exclude(keys) => {
             keys.iter().try_for_each(|key| payload_key(collection, key).map(drop))
         }
         PayloadSelection::None | PayloadSelection::All => Ok(()),

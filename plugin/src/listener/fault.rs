@@ -129,7 +129,8 @@ impl From<StoreError> for Fault {
             }
             error @ (StoreError::Io { .. }
             | StoreError::Corrupt { .. }
-            | StoreError::Engine { .. }) => {
+            | StoreError::Engine { .. }
+            | StoreError::Server { .. }) => {
                 tracing::error!(%error, "a request failed in the store");
                 Self::new(Cause::Internal, format!("Service internal error: {error}"))
             }

@@ -228,6 +228,8 @@ fn creation(
     })
 }
 
+// Servers before 1.20 know only `always_ram`, which later ones still obey.
+#[allow(deprecated)]
 fn quantization(quantization: Quantization) -> Option<QuantizationConfig> {
     let kind = match quantization {
         Quantization::None => return None,

@@ -97,6 +97,10 @@ impl Runtime {
                 let listener = Listener::new(self.storage.store().clone(), store.listener.clone());
                 Upstream::in_process(listener.rest(), listener.grpc())
             }
+            Backend::Server => {
+                let grpc = gateway.upstream_grpc.as_ref().unwrap_or(&store.server.url);
+                Upstream::server(gateway, grpc)?
+            }
         };
         Ok(Gateway::new(GatewayParts {
             settings: gateway.clone(),
