@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod id;
 pub mod inference;
 pub mod listener;
+pub mod migrate;
 pub mod records;
 pub mod secret;
 pub mod server;

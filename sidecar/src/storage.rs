@@ -37,7 +37,7 @@ pub struct StoreSettings {
 }
 
 /// The engines that can hold the collections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// Qdrant's engine inside this process, on disk.

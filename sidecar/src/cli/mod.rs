@@ -4,6 +4,7 @@ mod check;
 mod data;
 mod demo;
 mod fetch;
+mod migrate;
 mod output;
 mod query;
 mod runtime;
@@ -54,6 +55,8 @@ enum Command {
         #[arg(long = "role", value_enum)]
         roles: Vec<Role>,
     },
+    /// Copies the collections from one store to another; can be stopped and run again.
+    Migrate(migrate::MigrateArguments),
     /// Prints reranked recommendations for one consumer.
     Recommend {
         /// The consumer's id as the data gave it.
@@ -172,6 +175,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Train { stages } => train::train(settings, &stages, json).await,
         Command::Generate(arguments) => train::generate(settings, &arguments, json).await,
         Command::Index => train::index(settings, json).await,
+        Command::Migrate(arguments) => migrate::run(settings, arguments, json).await,
         Command::Serve { roles } => serve::serve(settings, &roles).await,
         Command::Recommend { user, limit, candidates, filter } => {
             let request = query::Request { user, limit, candidates, filter };

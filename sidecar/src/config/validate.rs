@@ -29,6 +29,13 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "rerank.maximum_candidates",
         "must not be above `store.embedded.maximum_results`",
     );
+    let unusable = store.server.fault();
+    check(unusable.is_none(), "store.server", unusable.as_deref().unwrap_or_default());
+    check(
+        rerank.maximum_candidates <= store.server.maximum_results,
+        "rerank.maximum_candidates",
+        "must not be above `store.server.maximum_results`",
+    );
     check(
         rerank.deadline_milliseconds >= 1,
         "rerank.deadline_milliseconds",

@@ -9,16 +9,18 @@ const COLLECTION = "transcript";
 const KINDS = ["red", "green", "blue"];
 const client = new QdrantClient({ host: "127.0.0.1", port: Number(process.argv[2]), timeout: 60000 });
 
-const vector = (number) => [0, 1, 2, 3].map((place) => ((number * 7 + place * 3) % 11) / 10 + 0.05);
+const vector = (number) => [0, 1, 2, 3].map((place) => ((number * 7919 + place * 104729) % 1009) / 1000);
 const payload = (number) => ({
   kind: KINDS[number % 3],
   number,
   nested: { list: [number, "é✓", null], half: number / 2 },
 });
 const point = (number) => ({ id: number, vector: { main: vector(number) }, payload: payload(number) });
-const entries = (vector) => (vector ? Object.entries(vector).sort() : vector ?? null);
+const round = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;
+const entries = (vectors) =>
+  vectors ? Object.entries(vectors).sort().map(([name, vector]) => [name, vector.map((v) => round(v, 5))]) : null;
 const scored = (points) =>
-  points.map((p) => [p.id, Math.round(p.score * 1e4) / 1e4, p.payload ?? null, entries(p.vector)]);
+  points.map((p) => [p.id, round(p.score, 4), p.payload ?? null, entries(p.vector)]);
 const kindIs = (kind) => ({ must: [{ key: "kind", match: { value: kind } }] });
 const byFirst = (a, b) => (a[0] < b[0] ? -1 : 1);
 

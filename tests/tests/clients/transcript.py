@@ -17,7 +17,8 @@ KINDS = ["red", "green", "blue"]
 
 
 def vector(number):
-    return [((number * 7 + place * 3) % 11) / 10 + 0.05 for place in range(4)]
+    # No two points have the same score, or their order would be open.
+    return [((number * 7919 + place * 104729) % 1009) / 1000 for place in range(4)]
 
 
 def payload(number):
@@ -36,9 +37,16 @@ def point(number):
 
 def scored(points):
     return [
-        [p.id, round(p.score, 4), p.payload, sorted((p.vector or {}).items()) if isinstance(p.vector, dict) else p.vector]
+        [p.id, round(p.score, 4), p.payload, entries(p.vector)]
         for p in points
     ]
+
+
+def entries(vectors):
+    """Named vectors as a list; REST carries numbers as they were sent, gRPC as 32-bit floats."""
+    if vectors is None:
+        return None
+    return sorted([name, [round(value, 5) for value in vector]] for name, vector in vectors.items())
 
 
 def kind_is(kind):
@@ -98,14 +106,16 @@ async def run(client):
     found = await call(
         "retrieve", collection_name=COLLECTION, ids=[4, 3, 99], with_payload=True, with_vectors=True
     )
-    said["retrieved"] = sorted([p.id, p.payload, sorted(p.vector.items())] for p in found)
+    said["retrieved"] = sorted([p.id, p.payload, entries(p.vector)] for p in found)
     page, following = await call("scroll", collection_name=COLLECTION, limit=5, offset=7)
     said["scrolled"] = [[p.id for p in page], following]
     facet = await call("facet", collection_name=COLLECTION, key="kind", exact=True)
     said["facet"] = sorted([hit.value, hit.count] for hit in facet.hits)
 
     def query(**arguments):
-        return {"collection_name": COLLECTION, "using": "main", **arguments}
+        # The clients differ in what they select when nothing is said.
+        asked = {"collection_name": COLLECTION, "using": "main", "with_payload": False}
+        return {**asked, **arguments}
 
     nearest = [0.9, 0.1, 0.5, 0.3]
     said["nearest"] = scored(

@@ -1,0 +1,58 @@
+//! `whyrank migrate`: the collections from the embedded engine to a server, or back.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use whyrank_models::progress::Progress;
+use whyrank_plugin::migrate::{Migrated, migrate};
+
+use super::output::print;
+use super::train::interruptible;
+use crate::config::Settings;
+use crate::storage::{Backend, Storage, StoreSettings};
+
+/// Which way, and what the copies are called.
+#[derive(Debug, clap::Args)]
+pub(super) struct MigrateArguments {
+    /// The store that is read.
+    #[arg(long, value_enum)]
+    from: Backend,
+    /// The store that is written.
+    #[arg(long, value_enum)]
+    to: Backend,
+    /// Begins the names of the collections in the store that is written.
+    #[arg(long, default_value = "")]
+    prefix: String,
+}
+
+pub(super) async fn run(settings: Settings, arguments: MigrateArguments, json: bool) -> Result<()> {
+    let MigrateArguments { from, to, prefix } = arguments;
+    ensure!(from != to, "`--from` and `--to` name the same store");
+    let open = async |backend: Backend| {
+        Storage::open(&StoreSettings { backend, ..settings.store.clone() }).await
+    };
+    let (source, target) = (open(from).await?, open(to).await?);
+    let (progress, _) = interruptible();
+    let StoreSettings { items, users, explanations, .. } = source.settings();
+    let mut report: BTreeMap<String, Migrated> = BTreeMap::new();
+    for name in [items, users, explanations] {
+        let copy = format!("{prefix}{name}");
+        let total = source.store().count(name, None).await?;
+        progress.begin(&format!("copying {name}"), total);
+        let copied =
+            migrate(source.store().as_ref(), name, target.store().as_ref(), &copy, |done| {
+                progress.advance(done)
+            });
+        let copied = copied.await.with_context(|| format!("copying {name} to {copy}"))?;
+        progress.end();
+        report.insert(copy, copied);
+    }
+    source.store().close().await?;
+    target.store().close().await?;
+    print(json, &report, || {
+        let lines = report.iter().map(|(name, Migrated { points, written })| {
+            format!("{name}: {points} points, {written} written, read back and equal")
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    })
+}
