@@ -228,6 +228,7 @@ fn creation(
     })
 }
 
+#[expect(deprecated, reason = "servers before 1.19 know `always_ram` only")]
 fn quantization(quantization: Quantization) -> Option<QuantizationConfig> {
     let kind = match quantization {
         Quantization::None => return None,
