@@ -3,14 +3,19 @@
 //! every backend runs.
 //!
 //! Start at [`store::Store`], the seam; [`embedded::EmbeddedStore`] is the backend that needs
-//! nothing installed, [`server::ServerStore`] the one over the network; [`records`] says what the three collections hold.
+//! nothing installed, [`server::ServerStore`] the one over the network; [`records`] says what the
+//! three collections hold; [`gateway`] stands in front of a Qdrant, and [`listener`] answers as one.
 
 pub mod conformance;
 pub mod domain;
 pub mod embedded;
 pub mod filter;
+pub mod gateway;
 pub mod id;
+pub mod inference;
+pub mod listener;
 pub mod records;
+pub mod secret;
 pub mod server;
 pub mod store;
 mod validate;
@@ -22,11 +27,13 @@ pub use domain::{
 pub use embedded::{EmbeddedSettings, EmbeddedStore};
 pub use filter::{Filter, FilterError};
 pub use id::{ItemId, PointId, UserId, explanation_id};
+pub use listener::{Listener, ListenerSettings};
 pub use records::{
     ExplanationRecord, HistoryEntry, ItemRecord, Provenance, RecordError, Source, Statistics,
     UserRecord,
 };
-pub use server::{Quantization, Secret, ServerSettings, ServerStore};
+pub use secret::Secret;
+pub use server::{Quantization, ServerSettings, ServerStore};
 pub use store::{
     CollectionSchema, Distance, Ensured, FacetHit, Page, PayloadIndex, PayloadSelection, Point,
     PointVectors, ScoredPoint, Scroll, Search, Selection, Store, StoreError, StoreResult,

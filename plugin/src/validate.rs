@@ -29,10 +29,10 @@ pub(crate) fn schema(collection: &str, schema: &CollectionSchema) -> StoreResult
     if schema.vectors.is_empty() {
         return refuse("it has no vector".to_owned());
     }
+    if schema.vectors.len() > 1 && schema.vectors.contains_key("") {
+        return refuse("it has an unnamed vector beside named ones".to_owned());
+    }
     for (name, vector) in &schema.vectors {
-        if name.is_empty() {
-            return refuse("a vector has no name".to_owned());
-        }
         if !(1..=LARGEST_DIMENSION).contains(&vector.dimension) {
             let dimension = vector.dimension;
             return refuse(format!(
@@ -135,7 +135,7 @@ pub(crate) fn selection(
         return Err(unknown_vector(collection, schema, name));
     }
     match &selection.payload {
-        PayloadSelection::Include(keys) => {
+        PayloadSelection::Include(keys) | PayloadSelection::Exclude(keys) => {
             keys.iter().try_for_each(|key| payload_key(collection, key).map(drop))
         }
         PayloadSelection::None | PayloadSelection::All => Ok(()),

@@ -24,6 +24,7 @@ pub mod generate;
 pub mod generator;
 pub mod http;
 pub mod import;
+pub mod inference;
 pub mod ingest;
 pub mod metrics;
 pub mod progress;

@@ -1,10 +1,14 @@
 //! What the process tells Prometheus. Every series exists before the first request, and no label
 //! carries a consumer or an item.
 
+use std::time::Duration;
+
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use whyrank_plugin::ExplanationState;
+use whyrank_plugin::gateway::{GATEWAY_DEGRADATIONS, GatewayObserver, Protocol};
 
 /// The stages of a rerank request, in order; the values of the label `stage`.
 pub const STAGES: [&str; 6] = ["retrieve", "recall", "complete", "rank", "account", "answer"];
@@ -36,6 +40,14 @@ pub struct Metrics {
     pub queue_depth: IntGauge,
     /// Pairs not queued because the queue was full.
     pub queue_refused: IntCounter,
+    /// Requests at the gateway that could be reranked, by `protocol` and `outcome`.
+    pub gateway_requests: IntCounterVec,
+    /// Seconds of those requests, by `protocol` and `outcome`.
+    pub gateway_seconds: HistogramVec,
+    /// Share of the results shown that reranking in the shadow would have shown too.
+    pub shadow_agreement: HistogramVec,
+    /// Seconds that reranking in the shadow took.
+    pub shadow_seconds: HistogramVec,
     /// 1 for the loaded model of each `kind`, labelled with its `version`.
     pub model_info: IntGaugeVec,
 }
@@ -120,6 +132,29 @@ impl Metrics {
                 "Tokens read and written by the LLM.",
                 &["direction"],
             )?,
+            gateway_requests: counters(
+                "gateway_requests_total",
+                "Requests at the gateway that could be reranked, by outcome.",
+                &["protocol", "outcome"],
+            )?,
+            gateway_seconds: histogram(
+                "gateway_request_seconds",
+                "Seconds of requests at the gateway that could be reranked.",
+                &["protocol", "outcome"],
+                &request,
+            )?,
+            shadow_agreement: histogram(
+                "shadow_agreement",
+                "Share of the results shown that reranking in the shadow would have shown too.",
+                &[],
+                &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+            )?,
+            shadow_seconds: histogram(
+                "shadow_seconds",
+                "Seconds that reranking in the shadow took.",
+                &[],
+                &request,
+            )?,
             queue_depth,
             queue_refused,
             model_info,
@@ -131,7 +166,7 @@ impl Metrics {
 
     /// Makes every series with a known label exist at zero.
     fn touch(&self) {
-        for route in ["recommend", "explain"] {
+        for route in ["recommend", "explain", "inference"] {
             self.requests.with_label_values(&[route, "ok"]);
             self.request_seconds.with_label_values(&[route]);
         }
@@ -148,9 +183,29 @@ impl Metrics {
             self.explanations.with_label_values(&[source]);
             self.explanation_seconds.with_label_values(&[source]);
         }
+        let outcomes = ["reranked", "shadow", "passed"].into_iter().chain(GATEWAY_DEGRADATIONS);
+        for outcome in outcomes {
+            for protocol in [Protocol::Rest, Protocol::Grpc] {
+                let labels = [protocol.name(), outcome];
+                self.gateway_requests.with_label_values(&labels);
+                self.gateway_seconds.with_label_values(&labels);
+            }
+        }
+        self.shadow_agreement.with_label_values::<&str>(&[]);
+        self.shadow_seconds.with_label_values::<&str>(&[]);
         for direction in ["prompt", "completion"] {
             self.tokens.with_label_values(&[direction]);
         }
+    }
+
+    /// A result was shown whose codes came from there.
+    pub fn shown(&self, state: ExplanationState) {
+        let state = match state {
+            ExplanationState::Written => "written",
+            ExplanationState::Predicted => "predicted",
+            ExplanationState::Absent => "absent",
+        };
+        self.candidates.with_label_values(&[state]).inc();
     }
 
     /// The text that `/metrics` answers.
@@ -161,6 +216,19 @@ impl Metrics {
         let mut buffer = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut buffer)?;
         String::from_utf8(buffer).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+impl GatewayObserver for Metrics {
+    fn answered(&self, protocol: Protocol, outcome: &'static str, took: Duration) {
+        let labels = [protocol.name(), outcome];
+        self.gateway_requests.with_label_values(&labels).inc();
+        self.gateway_seconds.with_label_values(&labels).observe(took.as_secs_f64());
+    }
+
+    fn shadowed(&self, agreement: f64, took: Duration) {
+        self.shadow_agreement.with_label_values::<&str>(&[]).observe(agreement);
+        self.shadow_seconds.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
     }
 }
 
@@ -183,6 +251,8 @@ mod tests {
             "candidates_total",
             "explanations_total",
             "queue_depth",
+            "gateway_requests_total",
+            "shadow_agreement_count",
         ] {
             assert!(text.contains(&format!("whyrank_{name}")), "{name}");
         }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use whyrank_plugin::listener::ListenerSettings;
 use whyrank_plugin::{
     EmbeddedSettings, EmbeddedStore, ExplanationRecord, Filter, ItemId, ItemRecord, PointId,
-    RecordError, Scroll, Selection, Store, StoreError, StoreResult, UserId, UserRecord,
-    explanation_id, records,
+    RecordError, Scroll, Selection, ServerSettings, ServerStore, Store, StoreError, StoreResult,
+    UserId, UserRecord, explanation_id, records,
 };
 
 /// Points read in one page when a whole collection is walked.
@@ -29,6 +30,10 @@ pub struct StoreSettings {
     pub ids: IdScheme,
     /// The embedded engine's folder and limits.
     pub embedded: EmbeddedSettings,
+    /// The server, and how collections are made on it.
+    pub server: ServerSettings,
+    /// What the embedded engine answers to clients of Qdrant.
+    pub listener: ListenerSettings,
 }
 
 /// The engines that can hold the collections.
@@ -37,6 +42,8 @@ pub struct StoreSettings {
 pub enum Backend {
     /// Qdrant's engine inside this process, on disk.
     Embedded,
+    /// A Qdrant server or cluster.
+    Server,
 }
 
 /// How the ids that the data gives become Qdrant's point ids.
@@ -58,6 +65,8 @@ impl Default for StoreSettings {
             explanations: "explanations".to_owned(),
             ids: IdScheme::External,
             embedded: EmbeddedSettings::default(),
+            server: ServerSettings::default(),
+            listener: ListenerSettings::default(),
         }
     }
 }
@@ -86,6 +95,7 @@ impl Storage {
     pub async fn open(settings: &StoreSettings) -> Result<Self> {
         let store: Arc<dyn Store> = match settings.backend {
             Backend::Embedded => Arc::new(EmbeddedStore::open(settings.embedded.clone()).await?),
+            Backend::Server => Arc::new(ServerStore::open(settings.server.clone()).await?),
         };
         Ok(Self::over(store, settings.clone()))
     }

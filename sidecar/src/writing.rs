@@ -13,7 +13,7 @@ use whyrank_models::autoencoder::Encoder;
 use whyrank_models::progress::Silent;
 use whyrank_models::text::TextEmbedder;
 use whyrank_plugin::{
-    Codes, Explanation, ExplanationRecord, ItemRecord, Provenance, Source, UserRecord,
+    Code, Codes, Explanation, ExplanationRecord, ItemRecord, Provenance, Source, UserRecord,
 };
 
 use crate::artifacts;
@@ -53,6 +53,15 @@ impl CodeMaker {
             .flat_map(|explanation| [explanation.positive.as_str(), explanation.negative.as_str()])
             .collect();
         self.encode(self.embedder.embed_all(&texts, &Silent)?.view())
+    }
+
+    /// The code of each text that is embedded already, `[n, 384]`.
+    ///
+    /// # Errors
+    /// When encoding fails.
+    pub fn encode_each(&self, embeddings: ArrayView2<'_, f32>) -> Result<Vec<Code>> {
+        let codes = self.encoder.encode(embeddings)?;
+        Ok(codes.rows().into_iter().map(|code| code.to_vec()).collect())
     }
 
     /// The codes of explanations whose texts are embedded already: `[2 n, 384]`, the positive and the

@@ -65,6 +65,30 @@ impl Installation {
         Ok(Self { folder })
     }
 
+    /// The trained installation moved into a Qdrant server, in collections whose names begin with the
+    /// prefix that comes back, and configured to use it.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn in_server(grpc: &str, rest: &str) -> Result<(Self, String)> {
+        let installation = Self::trained()?;
+        let unique = installation.path().file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!("whyrank-test-{}-", unique.replace('.', ""));
+        installation.configure(&format!("[store.server]\nurl = \"{grpc}\"\n"))?;
+        let migrate = ["migrate", "--from", "embedded", "--to", "server", "--prefix", &prefix];
+        installation.succeed(&migrate)?;
+        let path = installation.path().join("whyrank.toml");
+        let store = format!(
+            "[store]\nbackend = \"server\"\nitems = \"{prefix}items\"\nusers = \"{prefix}users\"\n\
+             explanations = \"{prefix}explanations\"\n\n[store.embedded]"
+        );
+        let gateway = format!("[gateway]\nupstream_rest = \"{rest}\"");
+        let text = std::fs::read_to_string(&path)?;
+        let text = text.replace("[store.embedded]", &store).replace("[gateway]", &gateway);
+        std::fs::write(&path, text)?;
+        Ok((installation, prefix))
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -117,28 +141,79 @@ impl Installation {
         Ok(String::from_utf8(output.stderr)?)
     }
 
+    /// Adds lines to the configuration.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let path = self.path().join("whyrank.toml");
+        let text = std::fs::read_to_string(&path)?;
+        Ok(std::fs::write(&path, format!("{text}\n{lines}\n"))?)
+    }
+
     /// Starts the server on a free port and waits until it tells its address.
     ///
     /// # Errors
     /// When it ends before.
     pub fn serve(&self, arguments: &[&str]) -> Result<Server> {
-        let mut command = self.command(&[&["serve"], arguments].concat());
+        Self::started(self.command(&[&["serve"], arguments].concat()))
+    }
+
+    /// Starts a command that serves, and waits until it tells its address.
+    ///
+    /// # Errors
+    /// When it ends before.
+    pub fn started(mut command: Command) -> Result<Server> {
         let mut child = command.stderr(Stdio::piped()).spawn()?;
         let stderr = child.stderr.take().context("standard error is piped")?;
-        let mut said = String::new();
+        let (mut said, mut gateway) = (String::new(), None);
         let mut lines = BufReader::new(stderr).lines();
         for line in lines.by_ref() {
             let line = line?;
+            if let Some(addresses) = line.strip_prefix("gateway on ") {
+                let mut urls = addresses.split_whitespace().filter(|word| word.contains("://"));
+                gateway = urls
+                    .next()
+                    .zip(urls.next())
+                    .map(|(rest, grpc)| Gateway { rest: rest.to_owned(), grpc: grpc.to_owned() });
+            }
             if let Some(address) = line.strip_prefix("serving on ") {
                 let url = address.split_whitespace().next().unwrap_or_default().to_owned();
                 // Goes on reading, so that the server never waits for a full pipe.
                 std::thread::spawn(move || lines.for_each(drop));
-                return Ok(Server { child, url });
+                return Ok(Server { child, url, gateway });
             }
             said.push_str(&line);
             said.push('\n');
         }
         anyhow::bail!("the server ended before it served:\n{said}")
+    }
+}
+
+/// A real Qdrant server to test against, if there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RealQdrant {
+    /// The address of its gRPC, which the variable `QDRANT_URL` holds.
+    pub grpc: String,
+    /// The address of its REST, one port below.
+    pub rest: String,
+}
+
+impl RealQdrant {
+    /// The server that `QDRANT_URL` names.
+    pub fn named() -> Option<Self> {
+        let Ok(grpc) = std::env::var("QDRANT_URL") else {
+            eprintln!("skipped: QDRANT_URL does not name the gRPC address of a Qdrant server");
+            return None;
+        };
+        let (host, number) = grpc.rsplit_once(':')?;
+        let rest = format!("{host}:{}", number.parse::<u16>().ok()?.checked_sub(1)?);
+        Some(Self { grpc, rest })
+    }
+
+    /// The ports of REST and gRPC.
+    pub fn ports(&self) -> (u16, u16) {
+        (port(&self.rest), port(&self.grpc))
     }
 }
 
@@ -148,6 +223,28 @@ pub struct Server {
     child: Child,
     /// Where it listens, such as `http://127.0.0.1:41234`.
     pub url: String,
+    /// Where its gateway listens, if it has one.
+    pub gateway: Option<Gateway>,
+}
+
+/// Where a gateway listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Qdrant's REST, such as `http://127.0.0.1:41235`.
+    pub rest: String,
+    /// Its gRPC.
+    pub grpc: String,
+}
+
+impl Gateway {
+    /// The ports of REST and gRPC.
+    pub fn ports(&self) -> (u16, u16) {
+        (port(&self.rest), port(&self.grpc))
+    }
+}
+
+fn port(url: &str) -> u16 {
+    url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default()
 }
 
 impl Server {
@@ -188,6 +285,10 @@ max_tokens = 80
 
 [server]
 address = "127.0.0.1:0"
+
+[gateway]
+rest_address = "127.0.0.1:0"
+grpc_address = "127.0.0.1:0"
 
 [import]
 rating_minimum = 1.0

@@ -168,6 +168,22 @@ impl TextEmbedder {
         Ok(vectors)
     }
 
+    /// Tokens of a text as the network sees it, the marks of beginning and end included.
+    ///
+    /// # Errors
+    /// [`TextError::Embedding`] if the tokenizer refuses the text.
+    pub fn tokens(&self, text: &str) -> Result<usize> {
+        let encoding = self.network().tokenizer.encode(self.cut(text), true);
+        let refused = |reason: String| TextError::Embedding { count: 1, reason };
+        // Rows are padded to the longest of a batch; the padding is not text.
+        Ok(encoding
+            .map_err(|error| refused(error.to_string()))?
+            .get_attention_mask()
+            .iter()
+            .filter(|mask| **mask == 1)
+            .count())
+    }
+
     fn cut<'a>(&self, text: &'a str) -> &'a str {
         let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
         let longest = self.settings.maximum_tokens * CHARACTERS_PER_TOKEN;

@@ -6,6 +6,7 @@
 mod filters;
 mod schemas;
 mod searches;
+mod vectors;
 mod writes;
 
 use std::future::Future;
@@ -67,6 +68,8 @@ where
         searches::pages_cover_every_point_once_in_order,
         searches::facets_count_values,
         searches::an_indexed_collection_finds_what_an_exact_search_finds,
+        vectors::the_unnamed_vector_is_written_read_and_searched,
+        vectors::every_distance_orders_and_scores,
         filters::every_condition_selects_its_points,
         filters::filters_hold_in_search_scroll_and_facet,
         filters::filters_follow_changes,

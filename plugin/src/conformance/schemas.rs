@@ -59,6 +59,9 @@ pub(super) async fn bad_schemas_and_names_are_refused(store: &dyn Store) {
     zero.vectors.get_mut(FIRST).unwrap().dimension = 0;
     refused(store.ensure(COLLECTION, &zero).await, &[FIRST, "dimension 0"]);
     refused(store.ensure(COLLECTION, &CollectionSchema::default()).await, &["no vector"]);
+    let mut both = schema();
+    both.vectors.insert(String::new(), both.vectors[FIRST]);
+    refused(store.ensure(COLLECTION, &both).await, &["unnamed"]);
     assert_eq!(store.collections().await.unwrap(), [] as [String; 0]);
 }
 

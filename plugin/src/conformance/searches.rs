@@ -110,6 +110,12 @@ pub(super) async fn selections_return_what_was_asked(store: &dyn Store) {
     check(Selection::vectors([] as [&str; 0]), part(&[], json!({}))).await;
     let nested = Selection { vectors: VectorSelection::None, payload: keys(&["b.c", "none"]) };
     check(nested, part(&[], json!({"b": {"c": 2}}))).await;
+    let without =
+        |keys: &[&str]| PayloadSelection::Exclude(keys.iter().map(|key| key.to_string()).collect());
+    let rest = Selection { vectors: VectorSelection::None, payload: without(&["b.c", "none"]) };
+    check(rest, part(&[], json!({"a": 1, "b": {"d": 3}}))).await;
+    let all = Selection { vectors: VectorSelection::None, payload: without(&[]) };
+    check(all, part(&[], json!({"a": 1, "b": {"c": 2, "d": 3}}))).await;
     let nothing = Selection { vectors: VectorSelection::All, payload: keys(&[]) };
     check(nothing, part(&[FIRST, SECOND], json!({}))).await;
     // A vector that one point lacks is left out of that point only.

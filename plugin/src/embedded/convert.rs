@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use qdrant_edge::{
-    Distance as EngineDistance, EdgeConfig, EdgeOptimizersConfig, EdgeVectorParams, FacetValue,
-    HnswIndexConfig, OperationError, PayloadSchemaType, PointStructPersisted,
-    PointVectorsPersisted, Record, VectorInternal, VectorPersisted, VectorStructInternal,
-    VectorStructPersisted, WalOptions, WithPayloadInterface, WithVector,
+    DEFAULT_VECTOR_NAME, Distance as EngineDistance, EdgeConfig, EdgeOptimizersConfig,
+    EdgeVectorParams, FacetValue, HnswIndexConfig, OperationError, PayloadSchemaType,
+    PayloadSelectorExclude, PointStructPersisted, PointVectorsPersisted, Record, VectorInternal,
+    VectorPersisted, VectorStructInternal, VectorStructPersisted, WalOptions, WithPayloadInterface,
+    WithVector,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -152,6 +153,11 @@ pub(super) fn payload_selection(
             let paths = keys.iter().map(|key| payload_key(collection, key));
             Ok(WithPayloadInterface::Fields(paths.collect::<StoreResult<_>>()?))
         }
+        PayloadSelection::Exclude(keys) if keys.is_empty() => Ok(WithPayloadInterface::Bool(true)),
+        PayloadSelection::Exclude(keys) => {
+            let paths = keys.iter().map(|key| payload_key(collection, key));
+            Ok(PayloadSelectorExclude::new(paths.collect::<StoreResult<_>>()?).into())
+        }
     }
 }
 
@@ -181,10 +187,12 @@ fn payload_of(payload: Option<qdrant_edge::Payload>) -> Payload {
 fn vectors_of(vectors: Option<VectorStructInternal>) -> Vectors {
     let named: HashMap<String, VectorInternal> = match vectors {
         Some(VectorStructInternal::Named(named)) => named,
-        // Collections of this store have named dense vectors only.
-        Some(VectorStructInternal::Single(_) | VectorStructInternal::MultiDense(_)) | None => {
-            return Vectors::new();
+        // The engine's form of a point that has the unnamed vector and no other.
+        Some(VectorStructInternal::Single(vector)) => {
+            return [(DEFAULT_VECTOR_NAME.to_owned(), vector)].into();
         }
+        // Collections of this store have dense vectors only.
+        Some(VectorStructInternal::MultiDense(_)) | None => return Vectors::new(),
     };
     let dense = named.into_iter().filter_map(|(name, vector)| match vector {
         VectorInternal::Dense(vector) => Some((name, vector)),

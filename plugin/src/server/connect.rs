@@ -160,7 +160,7 @@ fn is_loopback(uri: &Uri) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::Secret;
+    use crate::secret::Secret;
 
     #[test]
     fn addresses_that_cannot_work_are_refused_with_a_reason() {

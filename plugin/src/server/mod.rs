@@ -21,7 +21,6 @@ mod collection;
 mod connect;
 mod error;
 mod read;
-mod secret;
 mod settings;
 mod store;
 mod version;
@@ -36,7 +35,6 @@ use tracing::Instrument;
 
 use call::Caller;
 use connect::Clients;
-pub use secret::Secret;
 pub use settings::{Quantization, ServerSettings};
 
 use crate::store::{CollectionSchema, StoreError, StoreResult};

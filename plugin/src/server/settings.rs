@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::secret::Secret;
+use crate::secret::Secret;
 
 /// Where the Qdrant server is, how long to wait for it, and how collections are made on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

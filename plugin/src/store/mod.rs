@@ -20,7 +20,8 @@ use crate::id::PointId;
 /// The payload of a point: a JSON object.
 pub type Payload = Map<String, Value>;
 
-/// The named vectors of a point. A name that is missing is a vector that the point does not have.
+/// The vectors of a point by name. A name that is missing is a vector that the point does not have.
+/// The empty name is the unnamed vector of a collection that was made with only one.
 pub type Vectors = BTreeMap<String, Vec<f32>>;
 
 /// A point as it is written and read.
@@ -74,6 +75,8 @@ pub enum PayloadSelection {
     All,
     /// These keys (JSON paths).
     Include(Vec<String>),
+    /// All but these keys (JSON paths).
+    Exclude(Vec<String>),
 }
 
 /// What is returned of each point besides its id.

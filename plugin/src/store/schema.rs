@@ -54,7 +54,7 @@ pub enum PayloadIndex {
 /// The named vectors and payload indexes of a collection.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CollectionSchema {
-    /// Named vectors.
+    /// The vectors by name; the empty name is Qdrant's unnamed vector.
     pub vectors: BTreeMap<String, VectorSchema>,
     /// Indexed payload keys.
     pub payload_indexes: BTreeMap<String, PayloadIndex>,

@@ -1,11 +1,10 @@
 //! Which vectors and payload keys a read returns.
 
 use qdrant_client::qdrant::{
-    PayloadIncludeSelector, VectorsSelector, WithPayloadSelector, WithVectorsSelector,
-    with_payload_selector, with_vectors_selector,
+    PayloadExcludeSelector, PayloadIncludeSelector, VectorsSelector, WithPayloadSelector,
+    WithVectorsSelector, with_payload_selector, with_vectors_selector,
 };
 
-use super::WireError;
 use crate::store::{PayloadSelection, VectorSelection};
 
 /// The message of a selection of vectors.
@@ -33,41 +32,30 @@ pub fn vector_selection_from_proto(selector: Option<WithVectorsSelector>) -> Vec
 
 /// The message of a selection of payload keys.
 pub fn payload_selection_to_proto(selection: &PayloadSelection) -> WithPayloadSelector {
-    use with_payload_selector::SelectorOptions::{Enable, Include};
+    use with_payload_selector::SelectorOptions::{Enable, Exclude, Include};
     let options = match selection {
         PayloadSelection::None => Enable(false),
         PayloadSelection::All => Enable(true),
         PayloadSelection::Include(keys) if keys.is_empty() => Enable(false),
         PayloadSelection::Include(keys) => Include(PayloadIncludeSelector { fields: keys.clone() }),
+        PayloadSelection::Exclude(keys) => Exclude(PayloadExcludeSelector { fields: keys.clone() }),
     };
     WithPayloadSelector { selector_options: Some(options) }
 }
 
 /// The selection of payload keys of a message; a missing one selects none.
-///
-/// # Errors
-/// If it names keys to leave out, which the seam cannot say.
-pub fn payload_selection_from_proto(
-    selector: Option<WithPayloadSelector>,
-) -> Result<PayloadSelection, WireError> {
+pub fn payload_selection_from_proto(selector: Option<WithPayloadSelector>) -> PayloadSelection {
     use with_payload_selector::SelectorOptions::{Enable, Exclude, Include};
-    Ok(match selector.and_then(|selector| selector.selector_options) {
+    match selector.and_then(|selector| selector.selector_options) {
         None | Some(Enable(false)) => PayloadSelection::None,
         Some(Enable(true)) => PayloadSelection::All,
         Some(Include(keys)) => PayloadSelection::Include(keys.fields),
-        Some(Exclude(keys)) => {
-            return Err(WireError::Unsupported {
-                what: format!("leaving out the payload keys {}", keys.fields.join(", ")),
-                hint: "; name the keys to include",
-            });
-        }
-    })
+        Some(Exclude(keys)) => PayloadSelection::Exclude(keys.fields),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use qdrant_client::qdrant::PayloadExcludeSelector;
-
     use super::*;
 
     #[test]
@@ -79,14 +67,17 @@ mod tests {
             let sent = vector_selection_to_proto(&selection);
             assert_eq!(vector_selection_from_proto(Some(sent)), selection);
         }
-        for selection in
-            [PayloadSelection::None, PayloadSelection::All, PayloadSelection::Include(names)]
-        {
+        for selection in [
+            PayloadSelection::None,
+            PayloadSelection::All,
+            PayloadSelection::Include(names.clone()),
+            PayloadSelection::Exclude(names),
+        ] {
             let sent = payload_selection_to_proto(&selection);
-            assert_eq!(payload_selection_from_proto(Some(sent)), Ok(selection));
+            assert_eq!(payload_selection_from_proto(Some(sent)), selection);
         }
         assert_eq!(vector_selection_from_proto(None), VectorSelection::None);
-        assert_eq!(payload_selection_from_proto(None), Ok(PayloadSelection::None));
+        assert_eq!(payload_selection_from_proto(None), PayloadSelection::None);
     }
 
     #[test]
@@ -94,16 +85,6 @@ mod tests {
         let vectors = vector_selection_to_proto(&VectorSelection::Named(Vec::new()));
         assert_eq!(vector_selection_from_proto(Some(vectors)), VectorSelection::None);
         let payload = payload_selection_to_proto(&PayloadSelection::Include(Vec::new()));
-        assert_eq!(payload_selection_from_proto(Some(payload)), Ok(PayloadSelection::None));
-    }
-
-    #[test]
-    fn leaving_keys_out_is_named() {
-        let fields = vec!["price".to_owned()];
-        let exclude =
-            with_payload_selector::SelectorOptions::Exclude(PayloadExcludeSelector { fields });
-        let selector = WithPayloadSelector { selector_options: Some(exclude) };
-        let error = payload_selection_from_proto(Some(selector)).unwrap_err().to_string();
-        assert!(error.contains("price") && error.contains("include"), "{error}");
+        assert_eq!(payload_selection_from_proto(Some(payload)), PayloadSelection::None);
     }
 }

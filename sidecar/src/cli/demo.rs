@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 use whyrank_models::progress::Progress;
 
+use super::Role;
 use super::data::import_into;
 use super::fetch::ensure_for;
 use super::output::{print, recommendations};
@@ -63,7 +65,7 @@ pub(super) async fn demo(settings: Settings, once: bool) -> Result<()> {
     if once || cancel.is_cancelled() {
         return runtime.close().await;
     }
-    serve_with(runtime, Some(llm), true).await
+    serve_with(runtime, Some(llm), Role::value_variants()).await
 }
 
 /// Has rated pairs explained, to learn codes from.

@@ -48,7 +48,7 @@ enum Command {
     Generate(GenerateArguments),
     /// Brings the store up to date with the trained models.
     Index,
-    /// Serves the HTTP API and writes explanations that are asked for.
+    /// Serves the HTTP API and the gateway, and writes explanations that are asked for.
     Serve {
         /// What this process does; everything if not named.
         #[arg(long = "role", value_enum)]
@@ -142,8 +142,10 @@ enum Stage {
 /// What a serving process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Role {
-    /// Answers requests.
+    /// Answers requests of the HTTP API.
     Api,
+    /// Answers on Qdrant's own protocol.
+    Gateway,
     /// Owns the LLM and writes explanations.
     Worker,
 }

@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use whyrank_models::factorisation::Factorisation;
 use whyrank_models::text::TextEmbedder;
 use whyrank_models::weights::Weights;
+use whyrank_plugin::gateway::{Gateway, GatewayParts, GatewayRules, Upstream};
+use whyrank_plugin::listener::Listener;
 
 use crate::artifacts::{self, RerankModels, if_present, load_encoder};
 use crate::cold_start::ColdStart;
@@ -14,7 +16,7 @@ use crate::generator::{self, GeneratorKind, GeneratorSettings, Writer};
 use crate::metrics::Metrics;
 use crate::queue::MissingPairs;
 use crate::rerank::{Reranker, RerankerParts};
-use crate::storage::Storage;
+use crate::storage::{Backend, Storage};
 use crate::writing::{CodeMaker, PairWriter};
 
 /// Begins the path of a model that `whyrank fetch` has put into the weights folder.
@@ -84,6 +86,33 @@ impl Runtime {
             cold_start: cold_start.map(Arc::new),
             missing,
             metrics: self.metrics.clone(),
+        }))
+    }
+
+    /// The gateway in front of the store's server, or of the embedded engine.
+    pub(super) fn gateway(&self, reranker: Reranker) -> Result<Gateway> {
+        let Settings { store, gateway, rerank, .. } = self.settings.as_ref();
+        let upstream = match store.backend {
+            Backend::Embedded => {
+                let listener = Listener::new(self.storage.store().clone(), store.listener.clone());
+                Upstream::in_process(listener.rest(), listener.grpc())
+            }
+            Backend::Server => {
+                let grpc = gateway.upstream_grpc.as_ref().unwrap_or(&store.server.url);
+                Upstream::server(gateway, grpc)?
+            }
+        };
+        Ok(Gateway::new(GatewayParts {
+            settings: gateway.clone(),
+            rules: GatewayRules {
+                items: store.items.clone(),
+                users: store.users.clone(),
+                candidates: rerank.candidates,
+                maximum_candidates: rerank.maximum_candidates,
+            },
+            upstream,
+            reranker: Arc::new(reranker),
+            observer: Arc::new(self.metrics.clone()),
         }))
     }
 

@@ -1,33 +1,37 @@
 //! `whyrank serve`: the boot order, and the way down.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Role;
 use super::runtime::Runtime;
 use crate::config::Settings;
-use crate::http::Api;
-use crate::queue::{self, WritingDesk};
+use crate::http::{Api, ApiParts};
+use crate::inference::Inference;
+use crate::queue;
 use crate::writing::PairWriter;
 
 pub(super) async fn serve(settings: Settings, roles: &[Role]) -> Result<()> {
     let runtime = Runtime::open(settings).await?;
-    let has = |role| roles.is_empty() || roles.contains(&role);
-    let writer = if has(Role::Worker) {
+    let roles = if roles.is_empty() { Role::value_variants() } else { roles };
+    let writer = if roles.contains(&Role::Worker) {
         let codes = runtime.codes(&runtime.embedder()?)?;
         Some(runtime.writer(None, codes).await?)
     } else {
         None
     };
-    serve_with(runtime, writer, has(Role::Api)).await
+    serve_with(runtime, writer, roles).await
 }
 
 /// Serves until a signal comes; then lets requests end, stops the worker and closes the store.
 pub(super) async fn serve_with(
     runtime: Runtime,
     writer: Option<PairWriter>,
-    api: bool,
+    roles: &[Role],
 ) -> Result<()> {
     let address = &runtime.settings.server.address;
     let listener = TcpListener::bind(address)
@@ -41,8 +45,27 @@ pub(super) async fn serve_with(
         queue::start(writer, storage, queue, &runtime.metrics, shutdown.clone())
     });
     let (desk, worker) = worker.unzip();
-    let server = build_api(&runtime, desk).await?;
-    let server = if api { server } else { server.health_only() };
+    let missing = desk
+        .as_ref()
+        .filter(|_| runtime.settings.queue.write_missing)
+        .map(|desk| desk.missing().clone());
+    let embedder = runtime.embedder()?;
+    let reranker = runtime.reranker(&embedder, missing).await?;
+    let inference = Inference::new(reranker.clone(), embedder.clone(), runtime.codes(&embedder)?);
+    let gateway = if roles.contains(&Role::Gateway) {
+        let gateway = runtime.gateway(reranker.clone())?.bind()?;
+        let scheme = if runtime.settings.gateway.certificate.is_some() { "https" } else { "http" };
+        let (rest, grpc) = (gateway.rest_address, gateway.grpc_address);
+        eprintln!("gateway on {scheme}://{rest} (Qdrant's REST) and {scheme}://{grpc} (its gRPC)");
+        Some(gateway)
+    } else {
+        None
+    };
+    let settings = runtime.settings.server.clone();
+    let grace = Duration::from_secs(settings.grace_seconds);
+    let (storage, metrics) = (runtime.storage.clone(), runtime.metrics.clone());
+    let api = Api::new(ApiParts { reranker, storage, inference, desk, metrics, settings });
+    let api = if roles.contains(&Role::Api) { api } else { api.health_only() };
     // The address is the one thing that a script which started the server waits for.
     eprintln!(
         "serving on http://{bound} (http://{bound}/openapi.json describes it); stop with Ctrl-C"
@@ -53,23 +76,23 @@ pub(super) async fn serve_with(
         tracing::info!("stopping");
         stop.cancel();
     });
-    let served = server.serve(listener, shutdown.clone()).await;
-    shutdown.cancel();
+    let serving = async {
+        let served = api.serve(listener, shutdown.clone()).await.context("serving");
+        shutdown.cancel();
+        served
+    };
+    let passing = async {
+        let Some(gateway) = gateway else { return Ok(()) };
+        let served = gateway.serve(shutdown.clone(), grace).await.context("serving the gateway");
+        shutdown.cancel();
+        served
+    };
+    let (served, passed) = tokio::join!(serving, passing);
     if let Some(worker) = worker {
         worker.await.context("the worker ended badly")?;
     }
     runtime.close().await?;
-    served.context("serving")
-}
-
-async fn build_api(runtime: &Runtime, desk: Option<WritingDesk>) -> Result<Api> {
-    let missing = desk
-        .as_ref()
-        .filter(|_| runtime.settings.queue.write_missing)
-        .map(|desk| desk.missing().clone());
-    let reranker = runtime.reranker(&runtime.embedder()?, missing).await?;
-    let (storage, metrics) = (runtime.storage.clone(), runtime.metrics.clone());
-    Ok(Api::new(reranker, storage, desk, metrics, runtime.settings.server.clone()))
+    served.and(passed)
 }
 
 /// Ends when the process is asked to stop.

@@ -10,6 +10,8 @@ use whyrank_models::factorisation::FactorisationSettings;
 use whyrank_models::ranker::RankerSettings;
 use whyrank_models::text::TextSettings;
 use whyrank_models::weights::{FetchSettings, Manifest, Weights};
+use whyrank_plugin::gateway::GatewaySettings;
+use whyrank_plugin::secret::Secret;
 
 use crate::artifacts::ArtifactPaths;
 use crate::evidence::EvidenceSettings;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub queue: QueueSettings,
     /// The HTTP server.
     pub server: ServerSettings,
+    /// The gateway on Qdrant's own protocol.
+    pub gateway: GatewaySettings,
     /// The demonstration.
     pub demo: DemoSettings,
 }
@@ -87,6 +91,7 @@ impl Default for Settings {
             rerank: RerankSettings::default(),
             queue: QueueSettings::default(),
             server: ServerSettings::default(),
+            gateway: GatewaySettings::default(),
             demo: DemoSettings::default(),
         }
     }
@@ -202,6 +207,10 @@ pub struct ServerSettings {
     pub write_timeout_seconds: u64,
     /// Seconds that requests in hand have to end when the server is stopped.
     pub grace_seconds: u64,
+    /// The most inputs of one inference request of a Qdrant server.
+    pub maximum_inference_inputs: usize,
+    /// What a Qdrant server must send as its `inference.token`; absent lets all in.
+    pub inference_token: Option<Secret>,
 }
 
 impl Default for ServerSettings {
@@ -213,6 +222,8 @@ impl Default for ServerSettings {
             timeout_seconds: 10,
             write_timeout_seconds: 120,
             grace_seconds: 10,
+            maximum_inference_inputs: 256,
+            inference_token: None,
         }
     }
 }

@@ -72,6 +72,37 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
     );
     check(server.maximum_requests >= 1, "server.maximum_requests", "must be at least 1");
     check(server.maximum_body_bytes >= 1_024, "server.maximum_body_bytes", "must be at least 1024");
+    let gateway = &settings.gateway;
+    for (key, address) in [
+        ("gateway.rest_address", &gateway.rest_address),
+        ("gateway.grpc_address", &gateway.grpc_address),
+    ] {
+        check(
+            address.parse::<std::net::SocketAddr>().is_ok(),
+            key,
+            "must be an address and a port, such as \"127.0.0.1:6343\"",
+        );
+    }
+    for (key, number) in [
+        ("gateway.deadline_milliseconds", gateway.deadline_milliseconds as usize),
+        ("gateway.maximum_reranks", gateway.maximum_reranks),
+        ("gateway.upstream_connections", gateway.upstream_connections),
+        ("gateway.connect_timeout_milliseconds", gateway.connect_timeout_milliseconds as usize),
+        ("gateway.upstream_timeout_seconds", gateway.upstream_timeout_seconds as usize),
+    ] {
+        check(number >= 1, key, "must be at least 1");
+    }
+    check(
+        gateway.upstream_api_key.is_none() || !gateway.api_keys.is_empty(),
+        "gateway.upstream_api_key",
+        "needs `gateway.api_keys`, or everyone who reaches the gateway has the server's key",
+    );
+    check(
+        gateway.certificate.is_some() == gateway.certificate_key.is_some(),
+        "gateway.certificate",
+        "and `gateway.certificate_key` must be given together",
+    );
+    check(!gateway.payload_key.is_empty(), "gateway.payload_key", "must not be empty");
     check(queue.live >= 1, "queue.live", "must be at least 1");
     check(queue.missing >= 1, "queue.missing", "must be at least 1");
     check(demo.rows >= 1, "demo.rows", "must be at least 1");
@@ -104,6 +135,8 @@ mod tests {
         check("[ratings]\nlike_from = 1.0\n", "ratings.dislike_to: must be below");
         check("[split]\nvalidation = 0.5\n", "line 2: split.validation");
         check("[server]\naddress = \"here\"\n", "line 2: server.address");
+        check("[gateway]\nupstream_api_key = \"k\"\n", "line 2: gateway.upstream_api_key");
+        check("[gateway]\ncertificate = \"c.pem\"\n", "line 2: gateway.certificate");
         check(
             "[rerank]\ndeadline_milliseconds = 20000\n",
             "must be shorter than `server.timeout_seconds`",

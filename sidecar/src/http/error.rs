@@ -12,6 +12,8 @@ use utoipa::ToSchema;
 pub enum Cause {
     /// The request is not of the documented form.
     Malformed,
+    /// A key or token is missing or wrong.
+    Unauthorized,
     /// The consumer is not in the store and no history was given.
     UnknownUser,
     /// The item is not in the store.
@@ -34,8 +36,9 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, for tests and documents.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Malformed,
+        Self::Unauthorized,
         Self::UnknownUser,
         Self::UnknownItem,
         Self::NoExplanation,
@@ -51,6 +54,7 @@ impl Cause {
     pub fn row(self) -> (&'static str, StatusCode, bool) {
         match self {
             Self::Malformed => ("malformed", StatusCode::BAD_REQUEST, false),
+            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, false),
             Self::UnknownUser => ("unknown_user", StatusCode::NOT_FOUND, false),
             Self::UnknownItem => ("unknown_item", StatusCode::NOT_FOUND, false),
             Self::NoExplanation => ("no_explanation", StatusCode::NOT_FOUND, false),
@@ -86,7 +90,7 @@ impl ApiError {
 pub struct ErrorBody {
     /// What was wrong and what to do.
     pub error: String,
-    /// The cause, one word: `malformed`, `unknown_user`, `unknown_item`, `no_explanation`,
+    /// The cause, one word: `malformed`, `unauthorized`, `unknown_user`, `unknown_item`, `no_explanation`,
     /// `too_large`, `invalid`, `full`, `not_ready`, `deadline` or `internal`.
     pub error_type: String,
 }

@@ -4,6 +4,7 @@ mod admission;
 mod error;
 mod explain;
 mod health;
+mod inference;
 mod json;
 mod recommend;
 
@@ -25,6 +26,7 @@ pub use error::{ApiError, Cause, ErrorBody};
 pub use explain::{ExplainRequest, ExplainResponse};
 
 use crate::config::ServerSettings;
+use crate::inference::Inference;
 use crate::metrics::Metrics;
 use crate::queue::WritingDesk;
 use crate::rerank::Reranker;
@@ -41,6 +43,7 @@ pub struct Api {
 struct Inner {
     reranker: Reranker,
     storage: Storage,
+    inference: Inference,
     desk: Option<WritingDesk>,
     metrics: Metrics,
     settings: ServerSettings,
@@ -56,18 +59,31 @@ struct Inner {
 ))]
 struct Description;
 
+/// What an [`Api`] is made of.
+#[derive(Debug)]
+pub struct ApiParts {
+    /// Answers requests for recommendations.
+    pub reranker: Reranker,
+    /// The collections.
+    pub storage: Storage,
+    /// Answers Qdrant's requests for vectors.
+    pub inference: Inference,
+    /// Takes explanations to write; without it they are only read.
+    pub desk: Option<WritingDesk>,
+    /// Where requests are counted.
+    pub metrics: Metrics,
+    /// Limits.
+    pub settings: ServerSettings,
+}
+
 impl Api {
-    /// The API over a reranker. Without a desk, explanations are only read, never written.
-    pub fn new(
-        reranker: Reranker,
-        storage: Storage,
-        desk: Option<WritingDesk>,
-        metrics: Metrics,
-        settings: ServerSettings,
-    ) -> Self {
+    /// Puts an API together.
+    pub fn new(parts: ApiParts) -> Self {
+        let ApiParts { reranker, storage, inference, desk, metrics, settings } = parts;
         let admission = Arc::new(Semaphore::new(settings.maximum_requests));
         let stopping = AtomicBool::new(false);
-        let inner = Inner { reranker, storage, desk, metrics, settings, admission, stopping };
+        let inner =
+            Inner { reranker, storage, inference, desk, metrics, settings, admission, stopping };
         Self { inner: Arc::new(inner), health_only: false }
     }
 
@@ -85,6 +101,7 @@ impl Api {
         let open_api = axum::routing::get(move || async move { axum::Json(description) });
         // Only work is admitted by count; health and metrics must answer when the server is full.
         router
+            .route("/", axum::routing::post(inference::infer))
             .layer(axum::middleware::from_fn_with_state(self.clone(), admission::admit))
             .layer(DefaultBodyLimit::max(self.inner.settings.maximum_body_bytes))
             .merge(health::router())

@@ -22,7 +22,7 @@ pub(super) fn ranked(
             result.score = Some(ranking.values[*place]);
             result.rating = Some(score.rating);
             result.like = Some(score.like);
-            result.contributions = ranking.contributions.get(rank).copied();
+            result.contributions = ranking.contributions.get(rank).copied().map(Into::into);
             (item.candidate.item, result)
         })
         .collect()

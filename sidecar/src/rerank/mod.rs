@@ -5,6 +5,8 @@
 //! error that plain Qdrant would not have given, never a lost or doubled item.
 
 mod answer;
+mod consumer;
+mod gateway;
 mod rank;
 mod request;
 mod retrieve;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use whyrank_plugin::{Candidate, Codes, ExplanationState, ItemId};
 
 pub use request::{
     ContributionsView, Degradation, GivenInteraction, Reasons, RecommendRequest, RecommendResponse,
@@ -181,12 +184,12 @@ impl Reranker {
     fn offer_missing(
         &self,
         retrieved: &retrieve::Retrieved,
-        results: &[(whyrank_plugin::ItemId, Recommendation)],
+        shown: impl Iterator<Item = (ItemId, ExplanationState)>,
     ) {
         let (Some(missing), Some((user, _))) = (&self.missing, &retrieved.user) else { return };
-        for (item, result) in results {
-            if result.state == whyrank_plugin::ExplanationState::Predicted {
-                missing.offer(*user, *item);
+        for (item, state) in shown {
+            if state == ExplanationState::Predicted {
+                missing.offer(*user, item);
             }
         }
     }
@@ -202,6 +205,62 @@ impl Reranker {
         })
     }
 
+    /// Stages 2 to 5, with the models that there are.
+    async fn rank(
+        &self,
+        retrieved: &retrieve::Retrieved,
+        accounted: usize,
+        clock: &mut StageClock,
+    ) -> Result<rank::Ranking, Fault> {
+        let Some(models) = &self.models else {
+            let message = "there is no trained ranker; run `whyrank train`".to_owned();
+            return Err(Fault { reason: "no_model", message });
+        };
+        rank::rank(self, models, retrieved, accounted, clock).await
+    }
+
+    /// The vector of a consumer who is only a history.
+    ///
+    /// # Errors
+    /// When the history is empty, too long, or names what is not in the store.
+    pub async fn vector_of_history(
+        &self,
+        history: &[GivenInteraction],
+    ) -> Result<Vec<f32>, ApiError> {
+        Ok(consumer::from_history(self, history).await?.state.vector)
+    }
+
+    /// The vector of a stored consumer.
+    ///
+    /// # Errors
+    /// When the consumer is not in the store, or has no vector yet.
+    pub async fn vector_of_user(&self, external: &str) -> Result<Vec<f32>, ApiError> {
+        Ok(consumer::by_name(self, external).await?.state.vector)
+    }
+
+    /// The codes of a pair: those that are written, or those that are predicted.
+    ///
+    /// # Errors
+    /// When consumer or item are not in the store, or there is no explainer.
+    pub async fn codes_of_pair(&self, user: &str, item: &str) -> Result<Codes, ApiError> {
+        let consumer = consumer::by_name(self, user).await?;
+        let unknown = |message: String| ApiError::new(Cause::UnknownItem, message);
+        let id = self.storage.item_id(item).map_err(|error| unknown(error.to_string()))?;
+        let record = self.storage.items(&[id]).await?.pop().flatten();
+        let record = record.ok_or_else(|| unknown(format!("item {item:?} is not in the store")))?;
+        let not_ready = |message: &str| ApiError::new(Cause::NotReady, message);
+        let models = self.models.as_ref();
+        let models = models.ok_or_else(|| not_ready("there is no trained explainer yet"))?;
+        let candidate = Candidate { item: id, retrieval_score: 0.0, retrieval_rank: 1 };
+        let items = vec![retrieve::RetrievedItem::of_record(candidate, record)];
+        let retrieved =
+            retrieve::Retrieved { user: consumer.user, consumer: consumer.state, items };
+        let codes = rank::codes(self, models, &retrieved).await;
+        codes
+            .map_err(|fault| ApiError::new(Cause::Internal, fault.message))?
+            .ok_or_else(|| not_ready("there are no codes for this pair yet"))
+    }
+
     /// Recommends items: reranked candidates, or the retrieval order marked degraded.
     ///
     /// # Errors
@@ -215,23 +274,13 @@ impl Reranker {
         let retrieved = retrieve::retrieve(self, request, &mut clock).await?;
         let limit = request.limit.unwrap_or(self.settings.limit);
         let explain = request.explain.unwrap_or(self.settings.explain);
-        let ranked = match &self.models {
-            None => Err(Fault {
-                reason: "no_model",
-                message: "there is no trained ranker; run `whyrank train`".to_owned(),
-            }),
-            Some(models) => {
-                let deadline = Duration::from_millis(self.settings.deadline_milliseconds);
-                let accounted = if explain { limit } else { 0 };
-                let ranking = rank::rank(self, models, &retrieved, accounted, &mut clock);
-                tokio::time::timeout(deadline, ranking).await.unwrap_or_else(|_| {
-                    Err(Fault {
-                        reason: "deadline",
-                        message: format!("reranking took longer than {} ms", deadline.as_millis()),
-                    })
-                })
-            }
-        };
+        let accounted = if explain { limit } else { 0 };
+        let deadline = Duration::from_millis(self.settings.deadline_milliseconds);
+        let ranking = self.rank(&retrieved, accounted, &mut clock);
+        let ranked = tokio::time::timeout(deadline, ranking).await.unwrap_or_else(|_| {
+            let message = format!("reranking took longer than {} ms", deadline.as_millis());
+            Err(Fault { reason: "deadline", message })
+        });
         let mut results = match &ranked {
             Ok(ranking) => answer::ranked(&retrieved, ranking, limit),
             Err(_) => answer::in_retrieval_order(&retrieved, limit),
@@ -239,14 +288,7 @@ impl Reranker {
         if explain {
             answer::add_reasons(self, &retrieved, &mut results).await;
         }
-        for (_, result) in &results {
-            let state = match result.state {
-                whyrank_plugin::ExplanationState::Written => "written",
-                whyrank_plugin::ExplanationState::Predicted => "predicted",
-                whyrank_plugin::ExplanationState::Absent => "absent",
-            };
-            self.metrics.candidates.with_label_values(&[state]).inc();
-        }
+        results.iter().for_each(|(_, result)| self.metrics.shown(result.state));
         clock.lap("answer", format!("{} results", results.len()));
         let degraded = ranked.err().map(|fault| {
             self.metrics.degraded.with_label_values(&[fault.reason]).inc();
@@ -257,7 +299,8 @@ impl Reranker {
             );
             Degradation { reason: fault.reason.to_owned(), message: fault.message }
         });
-        self.offer_missing(&retrieved, &results);
+        let shown = results.iter().map(|(item, result)| (*item, result.state));
+        self.offer_missing(&retrieved, shown);
         Ok(RecommendResponse {
             user: retrieved.user.map(|(_, external)| external),
             degraded,

@@ -1,10 +1,9 @@
 //! Stages 2 to 5: recall the stored codes, predict the missing ones, rank all candidates in one run,
 //! and account for the score of those that will be shown.
 
-use whyrank_models::ranker::{CandidateInput, Contributions, Score};
-use whyrank_plugin::{Code, Codes, ExplanationState, records};
+use whyrank_models::ranker::{self, CandidateInput, Score};
+use whyrank_plugin::{Code, Codes, Contributions, ExplanationState, records};
 
-use super::request::ContributionsView;
 use super::retrieve::{Retrieved, RetrievedItem};
 use super::{Fault, Reranker, ScoreKind, StageClock};
 use crate::artifacts::RerankModels;
@@ -22,7 +21,7 @@ pub(super) struct Ranking {
     /// Where each candidate's codes came from, in retrieval order.
     pub(super) states: Vec<ExplanationState>,
     /// The account of the first places, in the order of the ranking; empty if not asked for.
-    pub(super) contributions: Vec<ContributionsView>,
+    pub(super) contributions: Vec<Contributions>,
 }
 
 pub(super) async fn rank(
@@ -66,6 +65,18 @@ pub(super) async fn rank(
     clock.lap("account", format!("{} results", first.len()));
     let states = completed.iter().map(|(_, state)| *state).collect();
     Ok(Ranking { order, scores, values, states, contributions })
+}
+
+/// The codes of the first candidate, written or predicted.
+pub(super) async fn codes(
+    reranker: &Reranker,
+    models: &RerankModels,
+    retrieved: &Retrieved,
+) -> Result<Option<Codes>, Fault> {
+    let mut clock = StageClock::start(&reranker.metrics);
+    let stored = recall(reranker, retrieved, &mut clock).await?;
+    let mut completed = complete(models, retrieved, stored, &mut clock)?;
+    Ok(completed.pop().and_then(|(codes, _)| codes))
 }
 
 fn input<'a>(
@@ -161,12 +172,12 @@ impl ScoreKind {
         }
     }
 
-    fn account(self, account: &Contributions) -> ContributionsView {
+    fn account(self, account: &ranker::Contributions) -> Contributions {
         let shares = match self {
             Self::Like => account.like,
             Self::Rating => account.rating,
         };
-        ContributionsView {
+        Contributions {
             base: self.of(account.base),
             user_item: shares.user_item,
             positive: shares.positive,

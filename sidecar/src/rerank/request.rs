@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use whyrank_plugin::ExplanationState;
+use whyrank_plugin::{Contributions, ExplanationState};
 
 /// A request for recommendations: for a consumer in the store, or for one given only by a history.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -120,6 +120,13 @@ pub struct ContributionsView {
     pub history: f32,
     /// The context features.
     pub context: f32,
+}
+
+impl From<Contributions> for ContributionsView {
+    fn from(account: Contributions) -> Self {
+        let Contributions { base, user_item, positive, negative, history, context } = account;
+        Self { base, user_item, positive, negative, history, context }
+    }
 }
 
 impl ContributionsView {

@@ -1,0 +1,481 @@
+//! How a query that can be reranked is answered: read, decide, widen, rank, complete, answer; and
+//! Qdrant's own answer whenever one of these does not succeed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt, stream};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use percent_encoding::percent_decode;
+use serde_json::{Value, json};
+
+use super::queries::{Answers, Arrangement, Asked, Fetched, Placed, Queries, Route, Unread};
+use super::upstream::grpc_failed;
+use super::{
+    ConsumerReference, DEGRADED_HEADER, GatewayScore, Inner, MODE_HEADER, Mode, Protocol,
+    RerankFault, RerankTask, STATE_HEADER, USER_HEADER, rest,
+};
+use crate::domain::{Candidate, Ranked};
+use crate::id::{ItemId, PointId};
+
+/// Answers a request on a route that can be reranked.
+pub(super) async fn answer(
+    inner: &Arc<Inner>,
+    protocol: Protocol,
+    route: Route,
+    request: Request<Body>,
+) -> Response<Body> {
+    let started = Instant::now();
+    let mode = mode(request.headers()).unwrap_or(inner.settings.mode);
+    if mode == Mode::Off {
+        return inner.upstream.call(protocol, request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let observed = |response: Response<Body>, outcome: &'static str| {
+        inner.observer.answered(protocol, outcome, started.elapsed());
+        response
+    };
+    let body = match read_body(body, inner.settings.maximum_body_bytes).await {
+        Read::Whole(body) => body,
+        Read::More(body) => {
+            let response = inner.upstream.call(protocol, Request::from_parts(parts, body)).await;
+            return observed(degraded(response, "too_large"), "too_large");
+        }
+    };
+    let call = Call { inner: inner.clone(), protocol, route, parts, body, started };
+    let (queries, consumers) = match call.decide() {
+        Decision::Pass => return observed(call.pass().await, "passed"),
+        Decision::Refuse(fault) => return observed(call.degrade(&fault).await, fault.reason),
+        Decision::Rerank(queries, consumers) => (queries, consumers),
+    };
+    if mode == Mode::Shadow {
+        let response = call.pass().await;
+        shadow(call, queries, consumers);
+        return observed(with_header(response, STATE_HEADER, "shadow"), "shadow");
+    }
+    let Ok(_place) = inner.reranks.clone().try_acquire_owned() else {
+        let fault = RerankFault::new("busy", "too many requests are being reranked");
+        return observed(call.degrade(&fault).await, "busy");
+    };
+    match call.within_deadline(&queries, &consumers).await {
+        Ok((response, _)) => observed(with_header(response, STATE_HEADER, "reranked"), "reranked"),
+        Err(fault) => observed(call.degrade(&fault).await, fault.reason),
+    }
+}
+
+/// One request in hand.
+struct Call {
+    inner: Arc<Inner>,
+    protocol: Protocol,
+    route: Route,
+    parts: Parts,
+    body: Bytes,
+    started: Instant,
+}
+
+/// What is done with a request.
+enum Decision {
+    /// It is none of ours.
+    Pass,
+    /// It is ours, and cannot be reranked.
+    Refuse(RerankFault),
+    /// Some of its queries are reranked: those that have a consumer.
+    Rerank(Queries, Vec<Option<ConsumerReference>>),
+}
+
+impl Call {
+    fn decide(&self) -> Decision {
+        let named = match named_consumer(&self.parts.headers) {
+            Ok(named) => named,
+            Err(fault) => return Decision::Refuse(fault),
+        };
+        // Most queries name nobody; they are not worth parsing.
+        let lookup = b"lookup_from";
+        let may_look_up = self.protocol == Protocol::Grpc
+            || self.body.windows(lookup.len()).any(|window| window == lookup);
+        if named.is_none() && !may_look_up {
+            return Decision::Pass;
+        }
+        let queries =
+            match Queries::read(self.protocol, self.route.shape, &self.body, self.encoding()) {
+                Ok(queries) => queries,
+                Err(Unread::Malformed) => return Decision::Pass,
+                Err(Unread::Newer) => {
+                    let message = "the request has fields that this version does not know";
+                    return Decision::Refuse(RerankFault::new("newer_request", message));
+                }
+            };
+        if queries.collection().is_some_and(|name| !self.inner.is_items(name)) {
+            return Decision::Pass;
+        }
+        let asked = queries.asked(&self.inner.rules.users);
+        let consumers = asked.iter().map(|asked| {
+            let consumer = named.clone().map(ConsumerReference::External);
+            let consumer = consumer.or(asked.consumer.map(ConsumerReference::Point));
+            consumer.filter(|_| asked.reorders && asked.limit > 0)
+        });
+        let consumers: Vec<_> = consumers.collect();
+        if consumers.iter().all(Option::is_none) {
+            return Decision::Pass;
+        }
+        Decision::Rerank(queries, consumers)
+    }
+
+    fn encoding(&self) -> Option<&str> {
+        encoding(&self.parts.headers)
+    }
+
+    /// Qdrant's own answer to the request as it came.
+    async fn pass(&self) -> Response<Body> {
+        let request = Request::from_parts(self.parts.clone(), Body::from(self.body.clone()));
+        self.inner.upstream.call(self.protocol, request).await
+    }
+
+    /// The same, and why.
+    async fn degrade(&self, fault: &RerankFault) -> Response<Body> {
+        tracing::warn!(
+            protocol = self.protocol.name(),
+            reason = fault.reason,
+            message = fault.message,
+            "answered with Qdrant's own answer"
+        );
+        degraded(self.pass().await, fault.reason)
+    }
+
+    async fn within_deadline(
+        &self,
+        queries: &Queries,
+        consumers: &[Option<ConsumerReference>],
+    ) -> Result<(Response<Body>, f64), RerankFault> {
+        let own = Duration::from_millis(self.inner.settings.deadline_milliseconds);
+        let client = [queries.timeout(), timeout_parameter(&self.parts), grpc_timeout(&self.parts)];
+        // Half of the client's time is left for the answer as Qdrant gives it.
+        let limit = client.into_iter().flatten().map(|limit| limit / 2).fold(own, Duration::min);
+        let left = limit.saturating_sub(self.started.elapsed());
+        let reranking = self.rerank(queries, consumers);
+        tokio::time::timeout(left, reranking).await.unwrap_or_else(|_| {
+            let message = format!("reranking took longer than {} ms", limit.as_millis());
+            Err(RerankFault::new("deadline", message))
+        })
+    }
+
+    /// The reranked answer, and the share of what it shows that Qdrant's own order shows too.
+    async fn rerank(
+        &self,
+        queries: &Queries,
+        consumers: &[Option<ConsumerReference>],
+    ) -> Result<(Response<Body>, f64), RerankFault> {
+        let asked = queries.asked(&self.inner.rules.users);
+        let mut pools = Vec::with_capacity(asked.len());
+        for (asked, consumer) in asked.iter().zip(consumers) {
+            let pool = consumer.is_some().then(|| asked.pool(&self.inner.rules));
+            pools.push(pool.transpose()?);
+        }
+        let (head, body, trailers) = self.ask(None, queries.widened(&pools)).await?;
+        let encoding = encoding(&head.headers);
+        let mut answers = Answers::read(self.protocol, self.route.shape, &body, encoding)?;
+        let arranged = consumers.iter().enumerate().map(|(query, consumer)| {
+            let results = consumer.as_ref().map(|_| answers.results(query));
+            let asked = &asked[query];
+            async move {
+                let (Some(consumer), Some(results)) = (consumer, results) else { return Ok(None) };
+                let results = results?;
+                let arrangement = self.arrange(consumer.clone(), asked, &results).await?;
+                let fetched = self.fetch(queries, query, asked, &arrangement, &results).await?;
+                Ok(Some((arrangement, fetched, results)))
+            }
+        });
+        let arranged: Vec<_> = futures::future::try_join_all(arranged).await?;
+        let (mut shown, mut kept) = (0, 0);
+        for (query, arranged) in arranged.into_iter().enumerate() {
+            let Some((arrangement, fetched, _)) = arranged else { continue };
+            let asked = &asked[query];
+            let page = asked.offset..asked.offset.saturating_add(asked.limit);
+            let new = arrangement.placed.iter().skip(asked.offset).take(asked.limit);
+            shown += new.len();
+            kept += new.filter(|place| page.contains(&place.index)).count();
+            answers.arrange(query, asked, &arrangement, fetched.as_ref());
+        }
+        let body = answers.body(self.started.elapsed().as_secs_f64());
+        let agreement = if shown == 0 { 1.0 } else { kept as f64 / shown as f64 };
+        Ok((compose(head, body, trailers), agreement))
+    }
+
+    /// Asks the reranker for the order of one query's results.
+    async fn arrange(
+        &self,
+        consumer: ConsumerReference,
+        asked: &Asked,
+        results: &[(PointId, f32)],
+    ) -> Result<Arrangement, RerankFault> {
+        let settings = &self.inner.settings;
+        let mut occurrences: HashMap<PointId, Vec<usize>> = HashMap::with_capacity(results.len());
+        let mut candidates = Vec::with_capacity(results.len());
+        for (index, (id, score)) in results.iter().enumerate() {
+            // In groups by a list a point may stand in several; it is one candidate.
+            let places = occurrences.entry(*id).or_default();
+            places.push(index);
+            if places.len() == 1 {
+                candidates.push(Candidate {
+                    item: ItemId(*id),
+                    retrieval_score: *score,
+                    retrieval_rank: candidates.len() as u32 + 1,
+                });
+            }
+        }
+        let shown = match asked.group_size {
+            Some(_) => 0..candidates.len(),
+            None => asked.offset..asked.offset.saturating_add(asked.limit).min(candidates.len()),
+        };
+        let explain = asked.payload;
+        let task = RerankTask { consumer, candidates: candidates.clone(), shown, explain };
+        let ranked = self.inner.reranker.rerank(task).await?;
+        check_permutation(&candidates, &ranked)?;
+        let placed = ranked.iter().flat_map(|ranked| {
+            let places = occurrences.get(&ranked.candidate.item.point()).map_or(&[][..], |p| p);
+            places.iter().map(|index| Placed {
+                index: *index,
+                score: ranked.score.unwrap_or(ranked.candidate.retrieval_score),
+                note: if explain { note(ranked) } else { Value::Null },
+            })
+        });
+        Ok(Arrangement {
+            placed: placed.collect(),
+            replace_scores: settings.score == GatewayScore::Ranker,
+            payload_key: settings.payload_key.clone(),
+        })
+    }
+
+    /// Fetches what the query selects of the points that are shown.
+    async fn fetch(
+        &self,
+        queries: &Queries,
+        query: usize,
+        asked: &Asked,
+        arrangement: &Arrangement,
+        results: &[(PointId, f32)],
+    ) -> Result<Option<Fetched>, RerankFault> {
+        if asked.group_size.is_some() || !(asked.payload || asked.vectors) {
+            return Ok(None);
+        }
+        let shown = arrangement.placed.iter().skip(asked.offset).take(asked.limit);
+        let ids: Vec<PointId> = shown.map(|place| results[place.index].0).collect();
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let path = match self.protocol {
+            Protocol::Grpc => "/qdrant.Points/Get".to_owned(),
+            Protocol::Rest => {
+                let uri = &self.parts.uri;
+                let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
+                let points = uri.path().split("/points/").next().unwrap_or_default();
+                format!("{points}/points{query}")
+            }
+        };
+        let (head, body, _) = self.ask(Some(&path), queries.fetch(query, &ids)).await?;
+        Fetched::read(self.protocol, &body, encoding(&head.headers)).map(Some)
+    }
+
+    /// Asks the server with the client's own headers, and reads the whole answer.
+    async fn ask(
+        &self,
+        path: Option<&str>,
+        body: Bytes,
+    ) -> Result<(http::response::Parts, Bytes, Option<HeaderMap>), RerankFault> {
+        let failed = |detail: String| RerankFault::new("upstream", detail);
+        let mut parts = self.parts.clone();
+        if let Some(path) = path {
+            parts.uri = path.parse().map_err(|_| failed(format!("{path} is not a path")))?;
+        }
+        // The body is another one, not compressed; the answer must be readable.
+        for name in ["grpc-encoding", "accept-encoding", "grpc-accept-encoding"] {
+            parts.headers.remove(name);
+        }
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        let request = Request::from_parts(parts, Body::from(body));
+        let response = self.inner.upstream.call(self.protocol, request).await;
+        let (head, body) = response.into_parts();
+        if !head.status.is_success() || grpc_failed(&head.headers) {
+            return Err(failed(format!("the server answered {}", head.status)));
+        }
+        let collected = body.collect().await.map_err(|error| failed(error.to_string()))?;
+        let trailers = collected.trailers().cloned();
+        if trailers.as_ref().is_some_and(grpc_failed) {
+            return Err(failed("the server answered with an error".to_owned()));
+        }
+        Ok((head, collected.to_bytes(), trailers))
+    }
+}
+
+/// Reranks beside the answer, for the log and the metrics.
+fn shadow(call: Call, queries: Queries, consumers: Vec<Option<ConsumerReference>>) {
+    let Ok(place) = call.inner.shadows.clone().try_acquire_owned() else { return };
+    tokio::spawn(async move {
+        let _place = place;
+        let started = Instant::now();
+        match call.within_deadline(&queries, &consumers).await {
+            Ok((_, agreement)) => {
+                let took = started.elapsed();
+                call.inner.observer.shadowed(agreement, took);
+                tracing::info!(
+                    agreement,
+                    milliseconds = took.as_millis(),
+                    "reranked in the shadow"
+                );
+            }
+            Err(fault) => tracing::warn!(
+                reason = fault.reason,
+                message = fault.message,
+                "reranking in the shadow failed"
+            ),
+        }
+    });
+}
+
+/// A body that was read to its end, or is too large for it.
+enum Read {
+    Whole(Bytes),
+    /// What was read already and all that follows.
+    More(Body),
+}
+
+async fn read_body(mut body: Body, limit: usize) -> Read {
+    let mut read = BytesMut::new();
+    while read.len() <= limit {
+        match body.frame().await {
+            None => return Read::Whole(read.freeze()),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => read.extend_from_slice(&data),
+                // Requests carry no trailers in either protocol.
+                Err(_) => continue,
+            },
+            // The client broke off: the server sees the same.
+            Some(Err(error)) => {
+                let first = stream::once(async move { Ok(Frame::data(read.freeze())) });
+                let broken = first.chain(stream::once(async move { Err(error) }));
+                return Read::More(Body::new(StreamBody::new(broken)));
+            }
+        }
+    }
+    let first = stream::once(async move { Ok(Frame::data(read.freeze())) });
+    let rest = body.into_data_stream().map_ok(Frame::data);
+    Read::More(Body::new(StreamBody::new(first.chain(rest))))
+}
+
+/// Whatever a reranker answers, no result may be lost, doubled or made up.
+fn check_permutation(candidates: &[Candidate], ranked: &[Ranked]) -> Result<(), RerankFault> {
+    let wanted: HashSet<ItemId> = candidates.iter().map(|candidate| candidate.item).collect();
+    let given: HashSet<ItemId> = ranked.iter().map(|ranked| ranked.candidate.item).collect();
+    let finite = ranked.iter().all(|ranked| ranked.score.is_none_or(f32::is_finite));
+    if ranked.len() == candidates.len() && given == wanted && finite {
+        return Ok(());
+    }
+    Err(RerankFault::new("model", "the reranker's answer is not a permutation of the candidates"))
+}
+
+/// What a result carries under the payload key.
+fn note(ranked: &Ranked) -> Value {
+    let mut note = json!({
+        "rank": ranked.rank,
+        "retrieval_rank": ranked.candidate.retrieval_rank,
+        "score": ranked.score.map(rest::number),
+        "retrieval_score": rest::number(ranked.candidate.retrieval_score),
+        "state": ranked.state,
+    });
+    if let Some(explanation) = &ranked.explanation {
+        note["positive"] = json!(explanation.positive);
+        note["negative"] = json!(explanation.negative);
+    }
+    if let Some(shares) = &ranked.contributions {
+        note["contributions"] = json!({
+            "base": rest::number(shares.base),
+            "user_item": rest::number(shares.user_item),
+            "positive": rest::number(shares.positive),
+            "negative": rest::number(shares.negative),
+            "history": rest::number(shares.history),
+            "context": rest::number(shares.context),
+        });
+    }
+    note
+}
+
+fn compose(
+    mut head: http::response::Parts,
+    body: Bytes,
+    trailers: Option<HeaderMap>,
+) -> Response<Body> {
+    for name in ["grpc-encoding", "content-encoding", "content-length"] {
+        head.headers.remove(name);
+    }
+    let body = Full::new(body);
+    let body = match trailers {
+        Some(trailers) => Body::new(body.with_trailers(async move { Some(Ok(trailers)) })),
+        None => Body::new(body),
+    };
+    Response::from_parts(head, body)
+}
+
+fn degraded(response: Response<Body>, reason: &'static str) -> Response<Body> {
+    with_header(with_header(response, STATE_HEADER, "degraded"), DEGRADED_HEADER, reason)
+}
+
+fn with_header(
+    mut response: Response<Body>,
+    name: &'static str,
+    value: &'static str,
+) -> Response<Body> {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+    response
+}
+
+fn encoding(headers: &HeaderMap) -> Option<&str> {
+    headers.get("grpc-encoding")?.to_str().ok()
+}
+
+fn mode(headers: &HeaderMap) -> Option<Mode> {
+    match headers.get(MODE_HEADER)?.as_bytes() {
+        b"off" => Some(Mode::Off),
+        b"shadow" => Some(Mode::Shadow),
+        b"rerank" => Some(Mode::Rerank),
+        _ => None,
+    }
+}
+
+/// The consumer that a header names.
+fn named_consumer(headers: &HeaderMap) -> Result<Option<String>, RerankFault> {
+    let Some(value) = headers.get(USER_HEADER) else { return Ok(None) };
+    let name = percent_decode(value.as_bytes()).decode_utf8();
+    let name = name.map_err(|_| {
+        RerankFault::new("unknown_user", format!("`{USER_HEADER}` is not percent-encoded UTF-8"))
+    })?;
+    Ok(Some(name.into_owned()))
+}
+
+/// The time limit in the query part of a REST request, in seconds.
+fn timeout_parameter(parts: &Parts) -> Option<Duration> {
+    let seconds =
+        parts.uri.query()?.split('&').find_map(|parameter| parameter.strip_prefix("timeout="))?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+/// The time limit in a gRPC request's headers: a number and a unit.
+fn grpc_timeout(parts: &Parts) -> Option<Duration> {
+    let value = parts.headers.get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number.saturating_mul(3_600))),
+        "M" => Some(Duration::from_secs(number.saturating_mul(60))),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}

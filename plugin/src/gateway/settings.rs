@@ -1,0 +1,104 @@
+//! The settings of the gateway: where it listens, what it stands in front of, and its limits.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+
+/// Where the gateway listens, what it stands in front of, and the limits it keeps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewaySettings {
+    /// Address and port of Qdrant's REST; port 0 takes a free one.
+    pub rest_address: String,
+    /// Address and port of Qdrant's gRPC; port 0 takes a free one.
+    pub grpc_address: String,
+    /// The REST address of the Qdrant server behind; not used with the embedded store.
+    pub upstream_rest: String,
+    /// The gRPC address of the Qdrant server behind; absent means the one of `store.server.url`.
+    pub upstream_grpc: Option<String>,
+    /// Further names under which clients query the items collection, such as an alias of it.
+    pub collections: Vec<String>,
+    /// What happens to a query for a known consumer, unless the request says otherwise.
+    pub mode: Mode,
+    /// Which score a reranked answer carries.
+    pub score: GatewayScore,
+    /// The key under which reasons, scores and ranks ride in a payload.
+    pub payload_key: String,
+    /// Milliseconds for reranking one request; half of the client's own timeout if that is shorter.
+    /// Afterwards the client gets Qdrant's own answer.
+    pub deadline_milliseconds: u64,
+    /// Requests reranked at the same time; more get Qdrant's own answer.
+    pub maximum_reranks: usize,
+    /// Requests reranked in the shadow at the same time; more are not shadowed.
+    pub maximum_shadows: usize,
+    /// The largest query that is read in order to be reranked; a larger one passes through.
+    pub maximum_body_bytes: usize,
+    /// Connections to the server behind that gRPC requests share.
+    pub upstream_connections: usize,
+    /// Milliseconds to connect to the server behind.
+    pub connect_timeout_milliseconds: u64,
+    /// Seconds until the server behind must begin its answer.
+    pub upstream_timeout_seconds: u64,
+    /// Keys that clients must present as `api-key` or `Authorization: Bearer`; none lets all in, and
+    /// leaves refusing to the server behind.
+    pub api_keys: Vec<Secret>,
+    /// The key for the server behind, in place of the client's; absent passes the client's on.
+    pub upstream_api_key: Option<Secret>,
+    /// A file with further certificate authorities (PEM) to trust in the server behind.
+    pub upstream_certificate_authority: Option<PathBuf>,
+    /// The gateway's certificate chain (PEM); with it and the key the gateway speaks TLS.
+    pub certificate: Option<PathBuf>,
+    /// The key of the certificate (PEM).
+    pub certificate_key: Option<PathBuf>,
+}
+
+/// What happens to a query for a known consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It passes through.
+    Off,
+    /// It passes through, and is reranked beside that, for the log and the metrics only.
+    Shadow,
+    /// It is reranked.
+    Rerank,
+}
+
+/// Which score a reranked answer carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayScore {
+    /// The ranker's, by which the answer is ordered.
+    Ranker,
+    /// Qdrant's, for clients that compare it with a threshold of their own.
+    Original,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            rest_address: "127.0.0.1:6343".to_owned(),
+            grpc_address: "127.0.0.1:6344".to_owned(),
+            upstream_rest: "http://localhost:6333".to_owned(),
+            upstream_grpc: None,
+            collections: Vec::new(),
+            mode: Mode::Rerank,
+            score: GatewayScore::Ranker,
+            payload_key: "whyrank".to_owned(),
+            deadline_milliseconds: 500,
+            maximum_reranks: 64,
+            maximum_shadows: 16,
+            maximum_body_bytes: 32 << 20,
+            upstream_connections: 4,
+            connect_timeout_milliseconds: 2_000,
+            upstream_timeout_seconds: 300,
+            api_keys: Vec::new(),
+            upstream_api_key: None,
+            upstream_certificate_authority: None,
+            certificate: None,
+            certificate_key: None,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Who the consumer of a request is: one in the store, or one who is only a history.
+
+use anyhow::Context;
+use whyrank_plugin::records::ITEM_VECTOR;
+use whyrank_plugin::{ItemId, Selection, Statistics, UserId, UserRecord};
+
+use super::Reranker;
+use super::request::GivenInteraction;
+use crate::features::ConsumerState;
+use crate::http::{ApiError, Cause};
+
+/// A consumer, known or made from a given history.
+pub(super) struct Consumer {
+    pub(super) user: Option<(UserId, String)>,
+    pub(super) state: ConsumerState,
+    pub(super) seen: Vec<ItemId>,
+}
+
+/// The consumer whom the data calls `external`.
+pub(super) async fn by_name(reranker: &Reranker, external: &str) -> Result<Consumer, ApiError> {
+    let id = reranker
+        .storage
+        .user_id(external)
+        .map_err(|error| ApiError::new(Cause::UnknownUser, error.to_string()))?;
+    by_id(reranker, id, external).await
+}
+
+/// The consumer with this point id; `called` is how an error speaks of them.
+pub(super) async fn by_id(
+    reranker: &Reranker,
+    id: UserId,
+    called: &str,
+) -> Result<Consumer, ApiError> {
+    let record = reranker.storage.user(id).await?.ok_or_else(|| {
+        let message = format!(
+            "consumer {called:?} is not in the store; give a `history` instead, or import the consumer"
+        );
+        ApiError::new(Cause::UnknownUser, message)
+    })?;
+    let Some(vector) = record.vector.clone() else {
+        let message = format!("consumer {called:?} has no vector yet; run `whyrank train vectors`");
+        return Err(ApiError::new(Cause::NotReady, message));
+    };
+    let state = ConsumerState {
+        vector,
+        history: history_vectors(reranker, &record).await?,
+        statistics: record.statistics,
+    };
+    Ok(Consumer { user: Some((id, record.external_id)), state, seen: record.seen })
+}
+
+/// The latest items of a consumer with their vectors, oldest first; items that are gone are left out.
+async fn history_vectors(
+    reranker: &Reranker,
+    record: &UserRecord,
+) -> anyhow::Result<Vec<(Vec<f32>, f32)>> {
+    let length = reranker.history_length();
+    let latest: Vec<_> = record.history.iter().take(length).rev().collect();
+    let ids: Vec<_> = latest.iter().map(|entry| entry.item.point()).collect();
+    let storage = &reranker.storage;
+    let selection = Selection::vectors([ITEM_VECTOR]);
+    let points = storage.store().read(&storage.settings().items, &ids, &selection).await?;
+    let pairs = latest.iter().zip(points).filter_map(|(entry, point)| {
+        point?.vectors.remove(ITEM_VECTOR).map(|vector| (vector, entry.rating))
+    });
+    Ok(pairs.collect())
+}
+
+/// A consumer who is only a history: the vector is folded in from the items' vectors, or from those
+/// that the items' texts predict.
+pub(super) async fn from_history(
+    reranker: &Reranker,
+    given: &[GivenInteraction],
+) -> Result<Consumer, ApiError> {
+    let invalid = |message: String| ApiError::new(Cause::Invalid, message);
+    if given.is_empty() {
+        return Err(invalid("`history` is empty; give at least one interaction".to_owned()));
+    }
+    let most = reranker.settings.maximum_history;
+    if given.len() > most {
+        let count = given.len();
+        return Err(invalid(format!(
+            "`history` has {count} interactions, more than {most} (`rerank.maximum_history`)"
+        )));
+    }
+    let mut history = Vec::with_capacity(given.len());
+    let mut seen = Vec::new();
+    for (place, interaction) in given.iter().enumerate() {
+        if !interaction.rating.is_finite() {
+            return Err(invalid(format!("`history[{place}].rating` is not a finite number")));
+        }
+        let vector = match (&interaction.item, &interaction.text) {
+            (Some(item), None) => {
+                let id = reranker
+                    .storage
+                    .item_id(item)
+                    .map_err(|error| ApiError::new(Cause::UnknownItem, error.to_string()))?;
+                seen.push(id);
+                known_vector(reranker, id, item, place).await?
+            }
+            (None, Some(text)) => described_vector(reranker, text, place).await?,
+            _ => {
+                let message = format!("`history[{place}]` needs either `item` or `text`");
+                return Err(invalid(message));
+            }
+        };
+        history.push((vector, interaction.rating));
+    }
+    let vector = reranker.cold_start()?.fold_in(&history)?;
+    let statistics = Statistics::of(history.iter().map(|(_, rating)| *rating));
+    let first = history.len().saturating_sub(reranker.history_length());
+    history.drain(..first);
+    Ok(Consumer { user: None, state: ConsumerState { vector, history, statistics }, seen })
+}
+
+async fn known_vector(
+    reranker: &Reranker,
+    id: ItemId,
+    external: &str,
+    place: usize,
+) -> Result<Vec<f32>, ApiError> {
+    let record = reranker.storage.items(&[id]).await?.pop().flatten().ok_or_else(|| {
+        let message = format!("`history[{place}].item` {external:?} is not in the store");
+        ApiError::new(Cause::UnknownItem, message)
+    })?;
+    record.vector.ok_or_else(|| {
+        let message = format!("item {external:?} has no vector yet; run `whyrank train vectors`");
+        ApiError::new(Cause::NotReady, message)
+    })
+}
+
+async fn described_vector(
+    reranker: &Reranker,
+    text: &str,
+    place: usize,
+) -> Result<Vec<f32>, ApiError> {
+    if text.trim().is_empty() {
+        let message = format!("`history[{place}].text` is empty");
+        return Err(ApiError::new(Cause::Invalid, message));
+    }
+    let (cold_start, text) = (reranker.cold_start()?, text.to_owned());
+    // Embedding takes milliseconds of pure computation, which must not hold up other requests.
+    let vector = tokio::task::spawn_blocking(move || cold_start.item_from_text(&text))
+        .await
+        .context("embedding a history text")??;
+    Ok(vector)
+}
