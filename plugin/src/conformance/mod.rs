@@ -51,6 +51,7 @@ where
         writes::an_empty_collection_answers_everything,
         writes::reading_keeps_order_gaps_and_repetitions,
         writes::a_point_comes_back_as_it_was_written,
+        writes::integers_too_large_for_the_protocol_are_kept_or_refused,
         writes::writing_twice_is_writing_once,
         writes::a_write_replaces_vectors_and_payload,
         writes::vectors_are_added_without_touching_the_payload,

@@ -54,7 +54,7 @@ pub(super) async fn a_point_comes_back_as_it_was_written(store: &dyn Store) {
     let payload = json!({
         "title": "Крылья желания · 天使の翼 · 🪽\u{200d} \"quoted\" \\ \0 end",
         "empty": "", "null": null, "true": true, "list": [1, [2.5, "x"], {"deep": {"er": []}}],
-        "large": u64::MAX, "negative": i64::MIN, "fraction": 0.1, "": "a key without letters",
+        "large": i64::MAX, "negative": i64::MIN, "fraction": 0.1, "": "a key without letters",
         "key with spaces.and[signs]": 1, "long": "é".repeat(50_000),
     });
     let points = [
@@ -68,6 +68,36 @@ pub(super) async fn a_point_comes_back_as_it_was_written(store: &dyn Store) {
     assert_eq!(read(store, &ids).await, expected);
     store.optimize(COLLECTION).await.unwrap();
     assert_eq!(read(store, &ids).await, expected);
+}
+
+/// Qdrant's protocol has signed integers only, so a backend over it cannot keep the largest ones. It
+/// must not change them silently.
+pub(super) async fn integers_too_large_for_the_protocol_are_kept_or_refused(store: &dyn Store) {
+    made(store).await;
+    let good = point(1, [1.0; 4], json!({"stock": 1}));
+    write(store, std::slice::from_ref(&good)).await;
+    let large = point(2, [1.0; 4], json!({"stock": u64::MAX}));
+    match store.upsert(COLLECTION, vec![point(3, [1.0; 4], json!({})), large.clone()]).await {
+        Ok(()) => assert_eq!(read(store, &[2.into()]).await, [Some(large.clone())]),
+        refusal => {
+            refused(refusal, &["point 2 ", "stock", "18446744073709551615"]);
+            assert_eq!(
+                read(store, &[2.into(), 3.into()]).await,
+                [None, None],
+                "nothing is written"
+            );
+        }
+    }
+    match store.set_payload(COLLECTION, &[1.into()], large.payload.clone()).await {
+        Ok(()) => {
+            let expected = Point { payload: large.payload, ..good };
+            assert_eq!(read(store, &[1.into()]).await, [Some(expected)]);
+        }
+        refusal => {
+            refused(refusal, &["stock", "18446744073709551615"]);
+            assert_eq!(read(store, &[1.into()]).await, [Some(good)]);
+        }
+    }
 }
 
 pub(super) async fn writing_twice_is_writing_once(store: &dyn Store) {

@@ -9,7 +9,7 @@ use qdrant_client::qdrant::{
     BinaryQuantization, CollectionInfo, CollectionStatus, CreateCollection,
     CreateFieldIndexCollection, DeleteCollection, GetCollectionInfoRequest, HnswConfigDiff,
     ListCollectionsRequest, OptimizersConfigDiff, QuantizationConfig, QuantizationType,
-    ScalarQuantization, UpdateCollection, VectorsConfig,
+    ScalarQuantization, UpdateCollection,
 };
 use tokio::time::Instant;
 
@@ -194,7 +194,7 @@ impl Inner {
 }
 
 /// The request that makes a collection as the settings want it.
-#[expect(deprecated, reason = "servers before 1.19 know `on_disk` only")]
+#[expect(deprecated, reason = "servers before 1.20 know `on_disk` only; later ones obey it")]
 fn creation(
     collection: &str,
     schema: &CollectionSchema,
@@ -202,10 +202,13 @@ fn creation(
 ) -> Result<CreateCollection, String> {
     let mut vectors =
         vectors_config_to_proto(&schema.vectors).map_err(|error| error.to_string())?;
-    if let VectorsConfig { config: Some(Config::ParamsMap(named)) } = &mut vectors {
-        for parameters in named.map.values_mut() {
-            parameters.on_disk = Some(settings.on_disk_vectors);
+    let on_disk = Some(settings.on_disk_vectors);
+    match &mut vectors.config {
+        Some(Config::Params(parameters)) => parameters.on_disk = on_disk,
+        Some(Config::ParamsMap(named)) => {
+            named.map.values_mut().for_each(|parameters| parameters.on_disk = on_disk);
         }
+        None => {}
     }
     Ok(CreateCollection {
         collection_name: collection.to_owned(),
@@ -228,8 +231,7 @@ fn creation(
     })
 }
 
-// Servers before 1.20 know only `always_ram`, which later ones still obey.
-#[allow(deprecated)]
+#[expect(deprecated, reason = "servers before 1.20 know `always_ram` only; later ones obey it")]
 fn quantization(quantization: Quantization) -> Option<QuantizationConfig> {
     let kind = match quantization {
         Quantization::None => return None,

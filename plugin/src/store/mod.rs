@@ -205,6 +205,9 @@ pub(crate) fn in_order(
 /// checks all its points before it writes the first. It is not a transaction: if it fails half way,
 /// or the process dies in it, a part may be written, and writing it again is harmless.
 /// Dropping the future of a write does not stop the write.
+///
+/// Payload integers from `i64::MIN` to `i64::MAX` are kept exactly. A greater one is kept exactly or
+/// refused, never changed: a backend over Qdrant's protocol cannot carry it.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
     /// Where the data is, in words, for logs and `check`.
