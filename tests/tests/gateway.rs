@@ -4,6 +4,7 @@
 mod clients;
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use clients::{Clients, PYTHON_MODES};
 use qdrant_client::Qdrant;
@@ -236,7 +237,10 @@ async fn shadow_and_degraded_answers_are_qdrants_own(served: &Served) {
     assert_eq!(headers["x-whyrank-state"], "shadow");
     assert_eq!(answer["result"], plain["result"]);
     // It goes on beside the answer; asking again is how one sees it end.
-    while served.metric("whyrank_shadow_agreement_count ").await == before {}
+    let limit = Instant::now() + Duration::from_secs(60);
+    while served.metric("whyrank_shadow_agreement_count ").await == before {
+        assert!(Instant::now() < limit, "nothing was reranked in the shadow");
+    }
     let check = async |body: &Value, header: &[(&'static str, &str)], reason: &str| {
         let plain = served.plain("query", body).await;
         let (headers, answer) = served.post("query", body, header).await;
