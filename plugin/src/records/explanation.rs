@@ -29,12 +29,37 @@ pub struct Provenance {
     pub profile_version: String,
     /// What wrote the text in the end.
     pub source: Source,
-    /// The seed of the accepted attempt.
+    /// The seed of the accepted attempt. Stored as text: Qdrant's gRPC carries integers of 63 bits.
+    #[serde(with = "seed_text")]
     pub seed: u64,
     /// Number of attempts, from 1.
     pub attempts: u32,
     /// When, in seconds since the Unix epoch.
     pub written_at: i64,
+}
+
+/// Writes a seed as text, and reads it as text or as the number that was written before.
+mod seed_text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(u64),
+        Text(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(seed: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(seed)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        match Written::deserialize(deserializer)? {
+            Written::Number(seed) => Ok(seed),
+            Written::Text(text) => text.parse().map_err(D::Error::custom),
+        }
+    }
 }
 
 /// A written explanation with its codes, if it was encoded.
