@@ -341,11 +341,11 @@ fn clients_of_others_agree_on_the_embedded_engine() {
     let (rest, grpc) = server.gateway.as_ref().unwrap().ports();
     let said = check_transcripts(rest, grpc);
     for (key, expected) in [
-        ("count", json!(40)),
-        ("counted", json!(13)),
-        ("after delete", json!(38)),
-        ("missing collection", json!(404)),
-        ("wrong dimension", json!(400)),
+        ("count", json!(40.0)),
+        ("counted", json!(13.0)),
+        ("after delete", json!(38.0)),
+        ("missing collection", json!(404.0)),
+        ("wrong dimension", json!(400.0)),
         ("gone", json!(false)),
     ] {
         assert_eq!(said[key], expected, "{key}");

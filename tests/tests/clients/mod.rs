@@ -75,15 +75,30 @@ impl Clients {
                 .arg(script(&self.home, "transcript.py"))
                 .args([mode, &rest.to_string(), &grpc.to_string()]),
         );
-        serde_json::from_slice(&output).expect("a transcript")
+        transcript(&output)
     }
 
     /// What a server answers the JavaScript client.
     pub(crate) fn javascript_transcript(&self, rest: u16) -> Value {
         let script = script(&self.home, "transcript.mjs");
         let output = succeed(Command::new(self.node()).arg(script).arg(rest.to_string()));
-        serde_json::from_slice(&output).expect("a transcript")
+        transcript(&output)
     }
+}
+
+/// JavaScript writes 16.0 as 16, so all numbers are compared as the floats that they stand for.
+fn transcript(output: &[u8]) -> Value {
+    fn as_floats(value: &mut Value) {
+        match value {
+            Value::Number(number) => *value = number.as_f64().into(),
+            Value::Array(values) => values.iter_mut().for_each(as_floats),
+            Value::Object(fields) => fields.values_mut().for_each(as_floats),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::from_slice(output).expect("a transcript");
+    as_floats(&mut value);
+    value
 }
 
 /// The script as it stands in the sources now, beside the installed packages that it needs.
