@@ -9,6 +9,7 @@
 pub mod conformance;
 pub mod domain;
 pub mod embedded;
+pub mod existing;
 pub mod filter;
 pub mod gateway;
 pub mod id;
@@ -26,6 +27,7 @@ pub use domain::{
     Candidate, Code, Codes, Contributions, Explanation, ExplanationState, Interaction, Ranked,
 };
 pub use embedded::{EmbeddedSettings, EmbeddedStore};
+pub use existing::{ExistingAttribute, ExistingItems, ExistingItemsSettings};
 pub use filter::{Filter, FilterError};
 pub use id::{ItemId, PointId, UserId, explanation_id};
 pub use listener::{Listener, ListenerSettings};

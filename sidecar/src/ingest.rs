@@ -1,7 +1,7 @@
 //! Puts an imported data set into the store: items and consumers as points, interactions as the
 //! histories of the consumers. Vectors that are there already stay; running it again changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub struct IngestReport {
     pub users: usize,
     /// Interactions in the histories.
     pub interactions: usize,
+    /// Interactions left out, because the existing items collection has no such item.
+    pub unknown_items: usize,
 }
 
 /// Writes the data set.
@@ -36,9 +38,18 @@ pub async fn ingest(
     dataset: &Dataset,
     progress: &dyn Progress,
 ) -> Result<IngestReport> {
+    let (existing, unknown_items);
+    let dataset = if storage.settings().existing_items.is_some() {
+        (existing, unknown_items) = only_existing(storage, dataset).await?;
+        &existing
+    } else {
+        unknown_items = 0;
+        dataset
+    };
     let items = item_records(storage, dataset)?;
     let users = user_records(storage, dataset)?;
     let report = IngestReport {
+        unknown_items,
         items: items.len(),
         users: users.len(),
         interactions: users.iter().map(|user| user.history.len()).sum(),
@@ -70,6 +81,26 @@ pub async fn ingest(
     }
     progress.end();
     Ok(report)
+}
+
+/// The data set without the interactions whose item the existing collection does not have, and how many
+/// these were. Histories and statistics are then of items that can be shown.
+async fn only_existing(storage: &Storage, dataset: &Dataset) -> Result<(Dataset, usize)> {
+    let names: BTreeSet<&str> =
+        dataset.interactions.iter().map(|interaction| interaction.item.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let mut existing = HashSet::new();
+    for part in names.chunks(STEP) {
+        let ids: Vec<PointId> =
+            part.iter().map(|name| Ok(storage.item_id(name)?.point())).collect::<Result<_>>()?;
+        let items = &storage.settings().items;
+        let found = storage.store().read(items, &ids, &Selection::none()).await?;
+        existing.extend(part.iter().zip(found).filter_map(|(name, point)| point.map(|_| *name)));
+    }
+    let mut kept = dataset.clone();
+    kept.interactions.retain(|interaction| existing.contains(interaction.item.as_str()));
+    let unknown = dataset.interactions.len() - kept.interactions.len();
+    Ok((kept, unknown))
 }
 
 async fn known_vectors(

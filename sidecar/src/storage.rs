@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use whyrank_plugin::listener::ListenerSettings;
 use whyrank_plugin::{
-    EmbeddedSettings, EmbeddedStore, ExplanationRecord, Filter, ItemId, ItemRecord, PointId,
-    RecordError, Scroll, Selection, ServerSettings, ServerStore, Store, StoreError, StoreResult,
-    UserId, UserRecord, explanation_id, records,
+    EmbeddedSettings, EmbeddedStore, ExistingItems, ExistingItemsSettings, ExplanationRecord,
+    Filter, ItemId, ItemRecord, PointId, RecordError, Scroll, Selection, ServerSettings,
+    ServerStore, Store, StoreError, StoreResult, UserId, UserRecord, explanation_id, records,
 };
 
 /// Points read in one page when a whole collection is walked.
@@ -32,6 +32,9 @@ pub struct StoreSettings {
     pub embedded: EmbeddedSettings,
     /// The server, and how collections are made on it.
     pub server: ServerSettings,
+    /// How the points of an items collection that exists already become items. Without it Whyrank
+    /// makes the collection itself.
+    pub existing_items: Option<ExistingItemsSettings>,
     /// What the embedded engine answers to clients of Qdrant.
     pub listener: ListenerSettings,
 }
@@ -66,6 +69,7 @@ impl Default for StoreSettings {
             ids: IdScheme::External,
             embedded: EmbeddedSettings::default(),
             server: ServerSettings::default(),
+            existing_items: None,
             listener: ListenerSettings::default(),
         }
     }
@@ -83,6 +87,7 @@ pub struct InvalidId {
 /// The collections of one installation.
 #[derive(Debug, Clone)]
 pub struct Storage {
+    engine: Arc<dyn Store>,
     store: Arc<dyn Store>,
     settings: StoreSettings,
 }
@@ -91,21 +96,28 @@ impl Storage {
     /// Opens the configured store.
     ///
     /// # Errors
-    /// When another process holds the embedded store, or its folder cannot be used.
+    /// When another process holds the embedded store, its folder cannot be used, or the settings of an
+    /// existing items collection have a fault.
     pub async fn open(settings: &StoreSettings) -> Result<Self> {
-        let store: Arc<dyn Store> = match settings.backend {
+        let engine: Arc<dyn Store> = match settings.backend {
             Backend::Embedded => Arc::new(EmbeddedStore::open(settings.embedded.clone()).await?),
             Backend::Server => Arc::new(ServerStore::open(settings.server.clone()).await?),
         };
-        Ok(Self::over(store, settings.clone()))
+        let store: Arc<dyn Store> = match &settings.existing_items {
+            None => engine.clone(),
+            Some(existing) => {
+                Arc::new(ExistingItems::new(engine.clone(), &settings.items, existing)?)
+            }
+        };
+        Ok(Self { engine, store, settings: settings.clone() })
     }
 
-    /// The collections of a store that is open already.
-    pub fn over(store: Arc<dyn Store>, settings: StoreSettings) -> Self {
-        Self { store, settings }
+    /// The engine as it is, without what stands between it and Whyrank.
+    pub fn engine(&self) -> &Arc<dyn Store> {
+        &self.engine
     }
 
-    /// The store itself.
+    /// The store that Whyrank works with.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }

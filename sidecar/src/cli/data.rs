@@ -24,15 +24,22 @@ pub(super) struct Imported {
 
 pub(super) async fn import(settings: Settings, json: bool) -> Result<()> {
     let runtime = Runtime::open(settings).await?;
+    let collection = runtime.settings.store.items.clone();
     let (progress, _) = interruptible();
     let imported = import_into(&runtime, progress).await?;
     runtime.close().await?;
     print(json, &imported, || {
-        let IngestReport { items, users, interactions } = &imported.stored;
-        format!(
+        let IngestReport { items, users, interactions, unknown_items } = &imported.stored;
+        let mut text = format!(
             "{}\nstored: {items} items, {users} consumers, {interactions} interactions",
             imported.rows
-        )
+        );
+        if *unknown_items > 0 {
+            text += &format!(
+                "\nleft out: {unknown_items} interactions with items that `{collection}` does not have"
+            );
+        }
+        text
     })
 }
 

@@ -33,22 +33,24 @@ pub(super) async fn run(settings: Settings, arguments: MigrateArguments, json: b
     };
     let (source, target) = (open(from).await?, open(to).await?);
     let (progress, _) = interruptible();
-    let StoreSettings { items, users, explanations, .. } = source.settings();
+    let StoreSettings { items, users, explanations, existing_items, .. } = source.settings();
+    // A search team's own collection stays where it is; what Whyrank knows of its items goes along.
+    let items = existing_items.as_ref().map_or(items, |existing| &existing.statistics_collection);
     let mut report: BTreeMap<String, Migrated> = BTreeMap::new();
     for name in [items, users, explanations] {
         let copy = format!("{prefix}{name}");
-        let total = source.store().count(name, None).await?;
+        let total = source.engine().count(name, None).await?;
         progress.begin(&format!("copying {name}"), total);
         let copied =
-            migrate(source.store().as_ref(), name, target.store().as_ref(), &copy, |done| {
+            migrate(source.engine().as_ref(), name, target.engine().as_ref(), &copy, |done| {
                 progress.advance(done)
             });
         let copied = copied.await.with_context(|| format!("copying {name} to {copy}"))?;
         progress.end();
         report.insert(copy, copied);
     }
-    source.store().close().await?;
-    target.store().close().await?;
+    source.engine().close().await?;
+    target.engine().close().await?;
     print(json, &report, || {
         let lines = report.iter().map(|(name, Migrated { points, written })| {
             format!("{name}: {points} points, {written} written, read back and equal")

@@ -94,7 +94,7 @@ impl Runtime {
         let Settings { store, gateway, rerank, .. } = self.settings.as_ref();
         let upstream = match store.backend {
             Backend::Embedded => {
-                let listener = Listener::new(self.storage.store().clone(), store.listener.clone());
+                let listener = Listener::new(self.storage.engine().clone(), store.listener.clone());
                 Upstream::in_process(listener.rest(), listener.grpc())
             }
             Backend::Server => {

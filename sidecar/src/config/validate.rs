@@ -1,7 +1,8 @@
 //! What only the meaning of the settings can tell: ranges, and settings that must fit each other.
 
 use super::load::Loaded;
-use super::settings::Settings;
+use super::settings::{Settings, VectorSource};
+use crate::storage::IdScheme;
 
 /// Adds a fault for everything that makes no sense.
 pub(super) fn validate(loaded: &mut Loaded<Settings>) {
@@ -31,6 +32,26 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
     );
     let unusable = store.server.fault();
     check(unusable.is_none(), "store.server", unusable.as_deref().unwrap_or_default());
+    if let Some(existing) = &store.existing_items {
+        let section = "store.existing_items";
+        let unusable = existing.fault(&store.items);
+        check(unusable.is_none(), section, unusable.as_deref().unwrap_or_default());
+        check(
+            store.ids == IdScheme::Native,
+            section,
+            "needs `store.ids = \"native\"`: its ids are Qdrant's point ids already",
+        );
+        check(
+            settings.vectors.source == VectorSource::Imported,
+            section,
+            "needs `vectors.source = \"imported\"`: its vectors are used as they are",
+        );
+        check(
+            settings.import.items.path.is_none(),
+            section,
+            "needs no `import.items.path`: the items are those of the collection",
+        );
+    }
     check(
         rerank.maximum_candidates <= store.server.maximum_results,
         "rerank.maximum_candidates",
@@ -142,6 +163,10 @@ mod tests {
         check("[ratings]\nlike_from = 1.0\n", "ratings.dislike_to: must be below");
         check("[split]\nvalidation = 0.5\n", "line 2: split.validation");
         check("[server]\naddress = \"here\"\n", "line 2: server.address");
+        check(
+            "[store.existing_items]\ntitle = \"name\"\n",
+            "line 1: store.existing_items: needs `store",
+        );
         check("[gateway]\nupstream_api_key = \"k\"\n", "line 2: gateway.upstream_api_key");
         check("[gateway]\ncertificate = \"c.pem\"\n", "line 2: gateway.certificate");
         check(

@@ -47,7 +47,15 @@ impl Trainer {
             VectorsOutcome { source, users: users.len(), items: items.len(), interactions: 0 };
         if source == VectorSource::Imported {
             let missing = items.iter().filter(|item| item.vector.is_none()).count();
-            if missing > 0 {
+            let existing = self.settings.store.existing_items.as_ref();
+            if let Some(existing) = existing.filter(|_| missing > 0 && missing < items.len()) {
+                // Theirs to complete; such an item is not retrieved by this vector either.
+                tracing::warn!(
+                    missing,
+                    vector = existing.vector,
+                    "items without the vector are left out"
+                );
+            } else if missing > 0 {
                 bail!(
                     "{missing} of {} items have no vector, but `vectors.source` is \"imported\": \
                      name their column in `import.items.vector`, or set it to \"learned\"",
