@@ -1,6 +1,6 @@
 //! A search team's own items collection, made by its own means with numbers as ids, an unnamed vector
 //! and payload of its own shape, is reranked and explained in place, and stays byte for byte what it
-//! was. Over the engine behind a gateway always, on a real server where `QDRANT_URL` names one.
+//! was. In the embedded engine always, on a real server where `QDRANT_URL` names one.
 
 use serde_json::{Value, json};
 use whyrank_tests::{Installation, RealQdrant, Server};
@@ -71,23 +71,40 @@ impl Team {
     }
 }
 
+/// Where the collection is.
+enum Place {
+    /// In the store of this installation, which serves while the collection is filled.
+    Embedded(Installation, Server),
+    Server(RealQdrant),
+}
+
 /// An installation over the collection, with collections of its own under the prefix.
-fn installation(team: &Team, grpc: &str, prefix: &str) -> Installation {
+fn installation(place: &Place, prefix: &str) -> Installation {
     let installation = Installation::new().unwrap();
     let file = installation.path().join("whyrank.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let items = text.find("[import.items]").unwrap()..text.find("[import.users]").unwrap();
-    let text = text.replace(&text[items], "");
-    let store = format!(
-        "[store]\nbackend = \"server\"\nids = \"native\"\nitems = \"{}\"\nusers = \"{prefix}users\"\n\
-         explanations = \"{prefix}explanations\"\n\n[store.embedded]",
-        team.collection
+    let mut text = text.replace(&text[items], "");
+    let mut store = format!(
+        "[store]\nids = \"native\"\nitems = \"{prefix}films\"\nusers = \"{prefix}users\"\n\
+         explanations = \"{prefix}explanations\"\n"
     );
-    let gateway = format!("[gateway]\nupstream_rest = \"{}\"", team.rest);
-    let text = text.replace("[store.embedded]", &store).replace("[gateway]", &gateway);
+    match place {
+        Place::Embedded(engine, _) => {
+            let folder = engine.path().join("store").display().to_string();
+            text = text.replace("folder = \"store\"", &format!("folder = \"{folder}\""));
+        }
+        Place::Server(RealQdrant { grpc, rest }) => {
+            store.push_str("backend = \"server\"\n");
+            let gateway = format!("[gateway]\nupstream_rest = \"{rest}\"");
+            text = text.replace("[gateway]", &gateway);
+            text.push_str(&format!("[store.server]\nurl = \"{grpc}\"\n"));
+        }
+    }
+    let text = text.replace("[store.embedded]", &format!("{store}\n[store.embedded]"));
     std::fs::write(&file, text).unwrap();
     let lines = format!(
-        "[store.server]\nurl = \"{grpc}\"\n\n[store.existing_items]\ntitle = \"about.name\"\nattributes = \
+        "[store.existing_items]\ntitle = \"about.name\"\nattributes = \
          [{{ key = \"genres\", label = \"genres\" }}]\nstatistics_collection = \"{prefix}statistics\"\n\n\
          [vectors]\nsource = \"imported\"\n"
     );
@@ -99,21 +116,34 @@ fn installation(team: &Team, grpc: &str, prefix: &str) -> Installation {
     installation
 }
 
-async fn is_explained_in_place(rest: &str, grpc: &str, learned: &[Value]) {
+async fn is_explained_in_place(place: Place, learned: &[Value]) {
     let name = tempfile::tempdir().unwrap();
     let unique = name.path().file_name().unwrap().to_string_lossy().replace('.', "");
     let prefix = format!("whyrank-test-{unique}-");
-    let team = Team {
-        http: reqwest::Client::new(),
-        rest: rest.to_owned(),
-        collection: format!("{prefix}films"),
+    let rest = match &place {
+        Place::Embedded(_, server) => server.gateway.clone().unwrap().rest,
+        Place::Server(real) => real.rest.clone(),
     };
+    let mut team =
+        Team { http: reqwest::Client::new(), rest, collection: format!("{prefix}films") };
     team.fill(learned).await;
     let before = team.all(&team.collection).await;
     assert!(before.len() > 1_000, "{} films", before.len());
 
-    let installation = installation(&team, grpc, &prefix);
-    let (installation, server) = tokio::task::spawn_blocking(move || {
+    let installation = installation(&place, &prefix);
+    let real = match &place {
+        Place::Embedded(..) => None,
+        Place::Server(real) => Some(real.clone()),
+    };
+    let (kept, installation, server) = tokio::task::spawn_blocking(move || {
+        // The embedded store has one owner at a time.
+        let kept = match place {
+            Place::Embedded(engine, server) => {
+                drop(server);
+                Some(engine)
+            }
+            Place::Server(_) => None,
+        };
         let said = installation.succeed(&["import"]).unwrap();
         assert!(said.contains("left out: 1 interactions with items that"), "{said}");
         installation.succeed(&["train", "vectors"]).unwrap();
@@ -121,7 +151,7 @@ async fn is_explained_in_place(rest: &str, grpc: &str, learned: &[Value]) {
         installation.succeed(&["generate", "--generator", "template", "--pairs", "300"]).unwrap();
         installation.succeed(&["train", "autoencoder", "explainer", "ranker"]).unwrap();
         let server: Server = installation.serve(&["--role", "gateway"]).unwrap();
-        (installation, server)
+        (kept, installation, server)
     })
     .await
     .unwrap();
@@ -155,31 +185,33 @@ async fn is_explained_in_place(rest: &str, grpc: &str, learned: &[Value]) {
         assert!(ours["score"].is_number() && ours["retrieval_rank"].is_number(), "{ours}");
     }
 
+    // Asked of the server itself, where there is one.
+    team.rest = real.as_ref().map_or_else(|| gateway.rest.clone(), |real| real.rest.clone());
     assert_eq!(team.all(&team.collection).await, before, "their collection is as it was");
-    drop(server);
-    drop(installation);
-    for collection in ["films", "users", "explanations", "statistics"] {
-        let path = format!("/collections/{prefix}{collection}");
-        team.call(reqwest::Method::DELETE, &path, Value::Null).await;
+    drop((server, installation, kept));
+    if real.is_some() {
+        for collection in ["films", "users", "explanations", "statistics"] {
+            let path = format!("/collections/{prefix}{collection}");
+            team.call(reqwest::Method::DELETE, &path, Value::Null).await;
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_existing_collection_is_explained_in_place_and_stays_as_it_is() {
-    let (_engine, behind) = tokio::task::spawn_blocking(|| {
+    let (engine, server) = tokio::task::spawn_blocking(|| {
         let engine = Installation::trained().unwrap();
         engine.succeed(&["index"]).unwrap();
-        let behind = engine.serve(&["--role", "gateway"]).unwrap();
-        (engine, behind)
+        let server = engine.serve(&["--role", "gateway"]).unwrap();
+        (engine, server)
     })
     .await
     .unwrap();
-    let at = behind.gateway.as_ref().unwrap();
-    let team =
-        Team { http: reqwest::Client::new(), rest: at.rest.clone(), collection: String::new() };
+    let rest = server.gateway.clone().unwrap().rest;
+    let team = Team { http: reqwest::Client::new(), rest, collection: String::new() };
     let learned = team.all("items").await;
-    is_explained_in_place(&at.rest, &at.grpc, &learned).await;
+    is_explained_in_place(Place::Embedded(engine, server), &learned).await;
     if let Some(real) = RealQdrant::named() {
-        is_explained_in_place(&real.rest, &real.grpc, &learned).await;
+        is_explained_in_place(Place::Server(real), &learned).await;
     }
 }
