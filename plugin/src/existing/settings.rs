@@ -91,8 +91,8 @@ mod tests {
             ..ExistingItemsSettings::default()
         };
         assert_eq!(settings, expected);
-        let error = serde_json::from_str::<ExistingItemsSettings>(r#"{"vektor": ""}"#).unwrap_err();
-        assert!(error.to_string().contains("vektor"), "{error}");
+        let error = serde_json::from_str::<ExistingItemsSettings>(r#"{"vectr": ""}"#).unwrap_err();
+        assert!(error.to_string().contains("vectr"), "{error}");
     }
 
     #[test]
