@@ -24,7 +24,7 @@ const CLIENTS: usize = 8;
 #[derive(Clone)]
 enum Asker {
     Rest { http: reqwest::Client, url: String, body: Value },
-    Grpc { client: Qdrant, query: QueryPointsBuilder },
+    Grpc { client: Box<Qdrant>, query: Box<QueryPointsBuilder> },
 }
 
 impl Asker {
@@ -36,7 +36,10 @@ impl Asker {
                 ensure!(!answer.bytes().await?.is_empty(), "an empty answer");
             }
             Self::Grpc { client, query } => {
-                ensure!(!client.query(query.clone()).await?.result.is_empty(), "an empty answer");
+                ensure!(
+                    !client.query((**query).clone()).await?.result.is_empty(),
+                    "an empty answer"
+                );
             }
         }
         Ok(())
@@ -148,7 +151,7 @@ impl Bench {
         };
         let grpc = |at: &Gateway| -> Result<Asker> {
             let client = Qdrant::from_url(&at.grpc).skip_compatibility_check().build()?;
-            Ok(Asker::Grpc { client, query: query.clone() })
+            Ok(Asker::Grpc { client: Box::new(client), query: Box::new(query.clone()) })
         };
         let (behind, front) = (&self.behind, &self.front);
         Ok([(rest(behind), rest(front)), (grpc(behind)?, grpc(front)?)])

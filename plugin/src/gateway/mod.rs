@@ -36,7 +36,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::State;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 
 pub use serve::{BoundGateway, GatewayError};
@@ -212,8 +212,8 @@ impl Gateway {
     }
 
     async fn handle(&self, protocol: Protocol, mut request: Request<Body>) -> Response<Body> {
-        if let Err(refusal) = proxy::authenticate(&self.inner.settings, protocol, &mut request) {
-            return refusal;
+        if let Err(missing) = proxy::authenticate(&self.inner.settings, &mut request) {
+            return proxy::fault(protocol, StatusCode::UNAUTHORIZED, missing);
         }
         match queries::Route::recognise(protocol, request.method(), request.uri().path()) {
             Some(route) if self.inner.reranks_on(&route) => {

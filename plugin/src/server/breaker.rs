@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn fail(breaker: &Breaker) {
-        breaker.admit().ok().expect("a call is let through").failed();
+        breaker.admit().expect("a call is let through").failed();
     }
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
         advance(COOL_DOWN / 2);
         assert_eq!(breaker.admit().err(), Some(COOL_DOWN / 2));
         advance(COOL_DOWN / 2);
-        let probe = breaker.admit().ok().expect("one call tries the server");
+        let probe = breaker.admit().expect("one call tries the server");
         assert!(breaker.admit().is_err(), "only one");
         probe.succeeded();
         breaker.admit().ok().unwrap().succeeded();
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(breaker.admit().err(), Some(COOL_DOWN));
         advance(COOL_DOWN);
         drop(breaker.admit());
-        let probe = breaker.admit().ok().expect("the next call tries");
+        let probe = breaker.admit().expect("the next call tries");
         probe.succeeded();
         assert!(breaker.admit().is_ok());
     }
