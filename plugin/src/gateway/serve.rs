@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -138,18 +139,17 @@ async fn serve_one(
         stopping.graceful_shutdown(Some(grace));
     });
     let service = router.into_make_service();
+    // Without TCP_NODELAY the trailers of a gRPC answer wait for the client's delayed acknowledgement of
+    // what went before them: 40 milliseconds, for an answer of one.
+    let server = axum_server::from_tcp(listener).map_err(failed)?.handle(handle);
+    let mut server = server.acceptor(NoDelayAcceptor::new());
+    tune(server.http_builder());
     let served = match tls {
-        None => {
-            let mut server = axum_server::from_tcp(listener).map_err(failed)?.handle(handle);
-            tune(server.http_builder());
-            server.serve(service).await
-        }
+        None => server.serve(service).await,
         Some(config) => {
             let config = RustlsConfig::from_config(Arc::new(config));
-            let server = axum_server::tls_rustls::from_tcp_rustls(listener, config);
-            let mut server = server.map_err(failed)?.handle(handle);
-            tune(server.http_builder());
-            server.serve(service).await
+            let encrypted = |plain| RustlsAcceptor::new(config).acceptor(plain);
+            server.map(encrypted).serve(service).await
         }
     };
     stopper.abort();

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -132,6 +133,11 @@ impl Api {
         let grace = std::time::Duration::from_secs(self.inner.settings.grace_seconds);
         let router = self.router();
         let (stop, inner) = (shutdown.clone(), self.inner.clone());
+        let listener = listener.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "a connection stays with delayed sends");
+            }
+        });
         let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
             stop.cancelled().await;
             inner.stopping.store(true, Ordering::Relaxed);
