@@ -167,5 +167,20 @@ async fn main() -> Result<()> {
         compare(&format!("REST, {what}"), &direct, &through).await?;
         compare(&format!("gRPC, {what}"), &grpc_direct, &grpc_through).await?;
     }
+    print_stages(&bench).await
+}
+
+/// Where the time of a reranked answer goes: the mean of each stage, as the gateway's metrics tell it.
+async fn print_stages(bench: &Bench) -> Result<()> {
+    let (_, _, server) = &bench._kept;
+    let metrics = reqwest::get(format!("{}/metrics", server.url)).await?.text().await?;
+    let value = |name: &str| -> Option<f64> {
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    };
+    for stage in ["retrieve", "recall", "complete", "rank", "account", "answer"] {
+        let of = |what: &str| value(&format!("whyrank_stage_seconds_{what}{{stage=\"{stage}\"}}"));
+        let mean = of("sum").zip(of("count")).map(|(sum, count)| 1e3 * sum / count);
+        println!("stage {stage:<9} mean {:.2} ms", mean.context("the metrics lack a stage")?);
+    }
     Ok(())
 }
