@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use whyrank_plugin::gateway::{CandidateReranker, ConsumerReference, RerankFault, RerankTask};
 use whyrank_plugin::{Candidate, Explanation, ExplanationState, ItemId, PointId, Ranked, UserId};
 
-use super::consumer::{self, Consumer};
-use super::rank::Ranking;
+use super::consumer;
+use super::rank::{self, Ranking};
 use super::retrieve::{Retrieved, RetrievedItem};
 use super::{Fault, Reranker, StageClock};
 use crate::http::{ApiError, Cause};
@@ -13,17 +13,26 @@ use crate::http::{ApiError, Cause};
 #[async_trait]
 impl CandidateReranker for Reranker {
     async fn rerank(&self, task: RerankTask) -> Result<Vec<Ranked>, RerankFault> {
-        if self.models.is_none() {
+        let Some(models) = &self.models else {
             return Err(RerankFault::new("no_model", "there is no trained ranker"));
-        }
+        };
         let mut clock = StageClock::start(&self.metrics);
-        let (consumer, items) =
-            tokio::join!(known(self, &task.consumer), items_of(self, &task.candidates));
-        let (consumer, items) = (consumer.map_err(refused)?, items?);
+        let (user, called) = known(self, &task.consumer).map_err(refused)?;
+        let ids = task.candidates.iter().map(|candidate| candidate.item);
+        let (consumer, items, stored) = tokio::join!(
+            consumer::by_id(self, user, &called),
+            items_of(self, &task.candidates),
+            rank::recall(self, Some(user), ids)
+        );
+        let (consumer, items, stored) =
+            (consumer.map_err(refused)?, items?, stored.map_err(fault)?);
         clock.lap("retrieve", format!("{} candidates", items.len()));
+        // The codes came beside the candidates; what is left of their stage is to count them.
+        clock.lap("recall", format!("{} written", stored.iter().flatten().count()));
         let retrieved = Retrieved { user: consumer.user, consumer: consumer.state, items };
         let accounted = if task.explain { task.shown.end } else { 0 };
-        let ranking = self.rank(&retrieved, accounted, &mut clock).await.map_err(fault)?;
+        let ranking = rank::rank(self, models, &retrieved, stored, accounted, &mut clock);
+        let ranking = ranking.map_err(fault)?;
         let mut ranked = in_order(&retrieved, &ranking);
         let shown = ranked.get_mut(task.shown).unwrap_or_default();
         if task.explain {
@@ -37,11 +46,14 @@ impl CandidateReranker for Reranker {
     }
 }
 
-async fn known(reranker: &Reranker, reference: &ConsumerReference) -> Result<Consumer, ApiError> {
+/// The point of the consumer, and how an error speaks of them.
+fn known(reranker: &Reranker, reference: &ConsumerReference) -> Result<(UserId, String), ApiError> {
     match reference {
-        ConsumerReference::External(name) => consumer::by_name(reranker, name).await,
-        ConsumerReference::Point(id) => {
-            consumer::by_id(reranker, UserId(*id), &id.to_string()).await
+        ConsumerReference::Point(id) => Ok((UserId(*id), id.to_string())),
+        ConsumerReference::External(name) => {
+            let id = reranker.storage.user_id(name);
+            let id = id.map_err(|error| ApiError::new(Cause::UnknownUser, error.to_string()))?;
+            Ok((id, name.clone()))
         }
     }
 }

@@ -216,7 +216,9 @@ impl Reranker {
             let message = "there is no trained ranker; run `whyrank train`".to_owned();
             return Err(Fault { reason: "no_model", message });
         };
-        rank::rank(self, models, retrieved, accounted, clock).await
+        let stored = rank::recall(self, retrieved.user_id(), retrieved.item_ids()).await?;
+        clock.lap("recall", format!("{} written", stored.iter().flatten().count()));
+        rank::rank(self, models, retrieved, stored, accounted, clock)
     }
 
     /// The vector of a consumer who is only a history.

@@ -2,7 +2,7 @@
 //! and account for the score of those that will be shown.
 
 use whyrank_models::ranker::{self, CandidateInput, Score};
-use whyrank_plugin::{Code, Codes, Contributions, ExplanationState, records};
+use whyrank_plugin::{Code, Codes, Contributions, ExplanationState, ItemId, UserId, records};
 
 use super::retrieve::{Retrieved, RetrievedItem};
 use super::{Fault, Reranker, ScoreKind, StageClock};
@@ -24,14 +24,14 @@ pub(super) struct Ranking {
     pub(super) contributions: Vec<Contributions>,
 }
 
-pub(super) async fn rank(
+pub(super) fn rank(
     reranker: &Reranker,
     models: &RerankModels,
     retrieved: &Retrieved,
+    stored: Vec<Option<Codes>>,
     accounted: usize,
     clock: &mut StageClock,
 ) -> Result<Ranking, Fault> {
-    let stored = recall(reranker, retrieved, clock).await?;
     let completed = complete(models, retrieved, stored, clock)?;
     let codes: Vec<Option<&Codes>> = completed.iter().map(|(codes, _)| codes.as_ref()).collect();
     let scale = reranker.scale;
@@ -74,7 +74,7 @@ pub(super) async fn codes(
     retrieved: &Retrieved,
 ) -> Result<Option<Codes>, Fault> {
     let mut clock = StageClock::start(&reranker.metrics);
-    let stored = recall(reranker, retrieved, &mut clock).await?;
+    let stored = recall(reranker, retrieved.user_id(), retrieved.item_ids()).await?;
     let mut completed = complete(models, retrieved, stored, &mut clock)?;
     Ok(completed.pop().and_then(|(codes, _)| codes))
 }
@@ -99,17 +99,15 @@ fn order(scores: &[f32]) -> Vec<usize> {
     order
 }
 
-/// Stage 2: the stored codes of all pairs, in one batched read.
-async fn recall(
+/// Stage 2: the stored codes of all pairs, in one batched read. It needs the ids alone, so that it may
+/// run beside what else is read.
+pub(super) async fn recall(
     reranker: &Reranker,
-    retrieved: &Retrieved,
-    clock: &mut StageClock,
+    user: Option<UserId>,
+    items: impl ExactSizeIterator<Item = ItemId>,
 ) -> Result<Vec<Option<Codes>>, Fault> {
-    let Some((user, _)) = retrieved.user else {
-        clock.lap("recall", "no stored consumer".to_owned());
-        return Ok(vec![None; retrieved.items.len()]);
-    };
-    let pairs = retrieved.items.iter().map(|item| (user, item.candidate.item));
+    let Some(user) = user else { return Ok(vec![None; items.len()]) };
+    let pairs = items.map(|item| (user, item));
     let storage = &reranker.storage;
     let collection = &storage.settings().explanations;
     let found = records::read_pair_codes(storage.store().as_ref(), collection, pairs)
@@ -118,12 +116,10 @@ async fn recall(
     // A code of another width was made by another autoencoder and has not been indexed again yet.
     let dimension = reranker.code_dimension;
     let fits = |code: &Code| code.len() == dimension;
-    let codes: Vec<Option<Codes>> = found
+    let codes = found
         .into_iter()
-        .map(|pair| pair?.codes.filter(|codes| fits(&codes.positive) && fits(&codes.negative)))
-        .collect();
-    clock.lap("recall", format!("{} written", codes.iter().flatten().count()));
-    Ok(codes)
+        .map(|pair| pair?.codes.filter(|codes| fits(&codes.positive) && fits(&codes.negative)));
+    Ok(codes.collect())
 }
 
 /// Stage 3: codes for the pairs that nothing is written for.

@@ -31,6 +31,18 @@ pub(super) struct Retrieved {
     pub(super) items: Vec<RetrievedItem>,
 }
 
+impl Retrieved {
+    /// The consumer's id, if they are in the store.
+    pub(super) fn user_id(&self) -> Option<UserId> {
+        self.user.as_ref().map(|(id, _)| *id)
+    }
+
+    /// The candidates' ids, in Qdrant's order.
+    pub(super) fn item_ids(&self) -> impl ExactSizeIterator<Item = ItemId> {
+        self.items.iter().map(|item| item.candidate.item)
+    }
+}
+
 pub(super) async fn retrieve(
     reranker: &Reranker,
     request: &RecommendRequest,
