@@ -18,6 +18,7 @@ pub mod artifacts;
 pub mod cli;
 pub mod cold_start;
 pub mod config;
+pub mod evaluation;
 pub mod evidence;
 pub mod features;
 pub mod generate;

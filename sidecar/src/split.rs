@@ -32,6 +32,9 @@ pub struct Parts {
 }
 
 impl SplitSettings {
+    /// Everything is history: what serving knows, and what a later test is judged from.
+    pub const ALL_HISTORY: Self = Self { history: 1.0, validation: 0.0 };
+
     /// Where the parts of `count` interactions end.
     pub fn parts(&self, count: usize) -> Parts {
         let share = |fraction: f32| (fraction * count as f32).floor() as usize;

@@ -11,7 +11,7 @@ use super::output::print;
 use super::runtime::{Runtime, WEIGHTS_PREFIX};
 use super::train::interruptible;
 use crate::config::Settings;
-use crate::import::{self, ImportReport, ImportSettings};
+use crate::import::{self, Dataset, ImportReport, ImportSettings};
 use crate::ingest::{IngestReport, ingest};
 use crate::progress::Terminal;
 
@@ -45,12 +45,20 @@ pub(super) async fn import(settings: Settings, json: bool) -> Result<()> {
 
 /// Reads the configured tables into the store.
 pub(super) async fn import_into(runtime: &Runtime, progress: Arc<Terminal>) -> Result<Imported> {
-    let settings = with_fetched_paths(&runtime.settings.import, &runtime.weights)?;
-    let display = progress.clone();
     let (dataset, rows) =
-        tokio::task::spawn_blocking(move || import::import(&settings, display.as_ref())).await??;
+        read_dataset(&runtime.settings.import, &runtime.weights, progress.clone()).await?;
     let stored = ingest(&runtime.storage, &dataset, progress.as_ref()).await?;
     Ok(Imported { rows, stored })
+}
+
+/// Reads the configured tables.
+pub(super) async fn read_dataset(
+    settings: &ImportSettings,
+    weights: &Weights,
+    progress: Arc<Terminal>,
+) -> Result<(Dataset, ImportReport)> {
+    let settings = with_fetched_paths(settings, weights)?;
+    Ok(tokio::task::spawn_blocking(move || import::import(&settings, progress.as_ref())).await??)
 }
 
 /// The settings with `weights:NAME/FILE` replaced by the paths of the fetched files.

@@ -3,6 +3,7 @@
 mod check;
 mod data;
 mod demo;
+mod evaluate;
 mod fetch;
 mod migrate;
 mod output;
@@ -90,6 +91,9 @@ enum Command {
         #[arg(long)]
         effective: bool,
     },
+    /// Compares rankers with and without explanations on held-back pairs, with controls; can be stopped
+    /// and run again.
+    Eval(evaluate::EvaluationArguments),
     /// Runs the whole method on MovieLens-100k and prints one consumer's recommendations.
     Demo {
         /// Ends after the table instead of serving.
@@ -186,6 +190,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Check { effective: true, .. } => check::effective(&settings, json),
         Command::Check { hashes, .. } => check::check(&settings, hashes, json).await,
+        Command::Eval(arguments) => evaluate::evaluate(settings, arguments, json).await,
         Command::Demo { once } => demo::demo(settings, once).await,
     }
 }

@@ -3,6 +3,7 @@
 //! so that each can be run again by itself.
 
 mod codes;
+mod comparison;
 mod embeddings;
 mod index;
 mod ranking;
@@ -18,6 +19,7 @@ use whyrank_models::weights::Weights;
 use whyrank_plugin::{ItemRecord, UserRecord};
 
 pub use codes::{AutoencoderOutcome, ExplainerOutcome};
+pub use comparison::{Arm, ArmOutcome, ComparisonOutcome};
 pub use index::IndexReport;
 pub use ranking::RankerOutcome;
 pub use vectors::VectorsOutcome;

@@ -18,7 +18,7 @@ use crate::artifacts::{self, load_encoder};
 use crate::cold_start::ColdStart;
 use crate::config::VectorSource;
 use crate::features::{self, ConsumerState};
-use crate::split::{Parts, oldest_first};
+use crate::split::{Parts, SplitSettings, oldest_first};
 
 /// What training the ranker used and reached.
 #[derive(Debug, Clone, Serialize)]
@@ -32,27 +32,32 @@ pub struct RankerOutcome {
 }
 
 /// A rated pair of the ranking or validation part, with all that came before it.
-struct Example<'a> {
-    user: usize,
-    before: &'a [HistoryEntry],
-    entry: HistoryEntry,
-    validation: bool,
+pub(super) struct Example<'a> {
+    pub(super) user: usize,
+    pub(super) before: &'a [HistoryEntry],
+    pub(super) entry: HistoryEntry,
+    pub(super) validation: bool,
 }
 
 /// One consumer while examples are made.
-struct Learner {
-    record: UserRecord,
-    sorted: Vec<HistoryEntry>,
-    parts: Parts,
+pub(super) struct Learner {
+    pub(super) record: UserRecord,
+    pub(super) sorted: Vec<HistoryEntry>,
+    pub(super) parts: Parts,
     /// From the history part only; none for a consumer without any place among the items.
-    vector: Option<Vec<f32>>,
-    statistics: Statistics,
+    pub(super) vector: Option<Vec<f32>>,
+    pub(super) statistics: Statistics,
+}
+
+/// What is known of consumers and items when an example's consumer meets its item.
+pub(super) struct Known {
+    pub(super) learners: Vec<Learner>,
+    pub(super) items: HashMap<ItemId, (Vec<f32>, Statistics)>,
 }
 
 /// What the examples are made from.
 struct Material {
-    learners: Vec<Learner>,
-    items: HashMap<ItemId, (Vec<f32>, Statistics)>,
+    known: Known,
     written: HashMap<(UserId, ItemId), Codes>,
     explainer: Explainer,
 }
@@ -64,7 +69,7 @@ impl Trainer {
     /// When vectors, codes or rated pairs are missing.
     pub async fn train_ranker(&self) -> Result<RankerOutcome> {
         let material = self.material().await?;
-        let examples = self.examples(&material);
+        let examples = self.examples(&material.known);
         let code = self.settings.autoencoder.code;
         let shape = features::shape(self.settings.vectors.factorisation.dimension, code);
         let length = self.settings.ranker.history_length;
@@ -101,6 +106,22 @@ impl Trainer {
         let dimension = self.settings.vectors.factorisation.dimension;
         let code = self.settings.autoencoder.code;
         let explainer = Explainer::load(&self.paths.explainer(), dimension, code)?;
+        let known = self.known(&self.settings.split).await?;
+        let encoder = load_encoder(&self.paths, self.embedder()?.dimension(), code)?;
+        let version = artifacts::version(encoder.contract());
+        let written = self
+            .storage
+            .all_explanations(None)
+            .await?
+            .into_iter()
+            .filter(|record| record.code_version.as_deref() == Some(version.as_str()))
+            .filter_map(|record| Some(((record.user, record.item), record.codes?)))
+            .collect();
+        Ok(Material { known, written, explainer })
+    }
+
+    /// Consumers and items as the history parts of `split` know them.
+    pub(super) async fn known(&self, split: &SplitSettings) -> Result<Known> {
         let users = self.storage.all_users().await?;
         let items = self.storage.all_items().await?;
         let vectors: HashMap<ItemId, Vec<f32>> =
@@ -108,7 +129,7 @@ impl Trainer {
         if vectors.is_empty() {
             bail!("no item has a vector yet: run `whyrank train vectors` and `whyrank index`");
         }
-        let learners = self.learners(users, &vectors)?;
+        let learners = self.learners(users, &vectors, split)?;
         // Of items, too, only what the history parts say may be known.
         let mut ratings: HashMap<ItemId, Vec<f32>> = HashMap::new();
         for learner in &learners {
@@ -123,23 +144,14 @@ impl Trainer {
                 (id, (vector, statistics))
             })
             .collect();
-        let encoder = load_encoder(&self.paths, self.embedder()?.dimension(), code)?;
-        let version = artifacts::version(encoder.contract());
-        let written = self
-            .storage
-            .all_explanations(None)
-            .await?
-            .into_iter()
-            .filter(|record| record.code_version.as_deref() == Some(version.as_str()))
-            .filter_map(|record| Some(((record.user, record.item), record.codes?)))
-            .collect();
-        Ok(Material { learners, items, written, explainer })
+        Ok(Known { learners, items })
     }
 
     fn learners(
         &self,
         users: Vec<UserRecord>,
         vectors: &HashMap<ItemId, Vec<f32>>,
+        split: &SplitSettings,
     ) -> Result<Vec<Learner>> {
         let settings = &self.settings.vectors;
         let brought = settings.source == VectorSource::Imported;
@@ -157,7 +169,7 @@ impl Trainer {
         let mut learners = Vec::with_capacity(users.len());
         for (row, record) in users.into_iter().enumerate() {
             let sorted = oldest_first(&record.history);
-            let parts = self.settings.split.parts(sorted.len());
+            let parts = split.parts(sorted.len());
             let known = &sorted[..parts.history_end];
             let history: Vec<(Vec<f32>, f32)> = known
                 .iter()
@@ -176,15 +188,15 @@ impl Trainer {
     }
 
     /// All rated pairs after the history parts, in a random order of a fixed seed, cut at the limit.
-    fn examples<'a>(&self, material: &'a Material) -> Vec<Example<'a>> {
+    pub(super) fn examples<'a>(&self, known: &'a Known) -> Vec<Example<'a>> {
         let mut examples = Vec::new();
-        for (user, learner) in material.learners.iter().enumerate() {
+        for (user, learner) in known.learners.iter().enumerate() {
             if learner.vector.is_none() {
                 continue;
             }
             for place in learner.parts.history_end..learner.sorted.len() {
                 let entry = learner.sorted[place];
-                if material.items.contains_key(&entry.item) {
+                if known.items.contains_key(&entry.item) {
                     examples.push(Example {
                         user,
                         before: &learner.sorted[..place],
@@ -207,28 +219,43 @@ impl Trainer {
         material: &Material,
         example: &Example<'_>,
     ) -> Result<bool> {
-        let learner = &material.learners[example.user];
-        let (item, statistics) = &material.items[&example.entry.item];
+        let Known { learners, items } = &material.known;
+        let learner = &learners[example.user];
+        let written = material.written.get(&(learner.record.id, example.entry.item));
+        let codes = match written {
+            Some(codes) => codes.clone(),
+            None => {
+                let vector = learner.vector.as_deref().context("examples have a user vector")?;
+                predict(&material.explainer, vector, &items[&example.entry.item].0)?
+            }
+        };
+        self.push(examples, &material.known, example, &codes)?;
+        Ok(written.is_some())
+    }
+
+    /// Adds one example with these codes.
+    pub(super) fn push(
+        &self,
+        examples: &mut RankerExamples,
+        known: &Known,
+        example: &Example<'_>,
+        codes: &Codes,
+    ) -> Result<()> {
+        let learner = &known.learners[example.user];
+        let (item, statistics) = &known.items[&example.entry.item];
         let length = self.settings.ranker.history_length;
         let recent = &example.before[example.before.len().saturating_sub(length)..];
         let vector = learner.vector.clone().context("examples have a user vector")?;
+        let history = recent.iter().filter_map(|entry| {
+            known.items.get(&entry.item).map(|(vector, _)| (vector.clone(), entry.rating))
+        });
         let consumer = ConsumerState {
             vector,
-            history: recent
-                .iter()
-                .filter_map(|entry| {
-                    material.items.get(&entry.item).map(|(v, _)| (v.clone(), entry.rating))
-                })
-                .collect(),
+            history: history.collect(),
             statistics: learner.statistics,
         };
         let scale = self.settings.rating_scale();
         let context = features::context(&consumer, item, *statistics, scale);
-        let written = material.written.get(&(learner.record.id, example.entry.item));
-        let codes = match written {
-            Some(codes) => codes.clone(),
-            None => predict(&material.explainer, &consumer.vector, item)?,
-        };
         let rows = consumer.history_rows();
         let candidate = CandidateInput {
             item,
@@ -238,7 +265,7 @@ impl Trainer {
         };
         let rating = example.entry.rating;
         examples.push(&consumer.input(&rows), &candidate, rating, rating >= scale.like_from)?;
-        Ok(written.is_some())
+        Ok(())
     }
 }
 

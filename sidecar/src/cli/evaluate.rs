@@ -1,0 +1,243 @@
+//! `whyrank eval`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use sha2::{Digest, Sha256};
+use whyrank_plugin::HistoryEntry;
+
+use super::data::read_dataset;
+use super::output::print;
+use super::runtime::Runtime;
+use super::train::{interruptible, trainer};
+use crate::config::Settings;
+use crate::evaluation::{EvaluationReport, FinishedRun, Versus, divide, share_of};
+use crate::generator::GeneratorKind;
+use crate::import::{Dataset, ImportedInteraction};
+use crate::ingest::ingest;
+use crate::progress::Terminal;
+use crate::storage::Backend;
+
+/// What `whyrank eval` was asked for.
+#[derive(Debug, clap::Args)]
+pub(super) struct EvaluationArguments {
+    /// The folder for finished runs and the report; a run that is there is not made again.
+    #[arg(long, default_value = "whyrank-evaluation")]
+    output: PathBuf,
+    /// A table of training interactions, with the configured columns, instead of a split.
+    #[arg(long, requires = "test")]
+    train: Option<PathBuf>,
+    /// A table of test interactions, with the configured columns.
+    #[arg(long, requires = "train")]
+    test: Option<PathBuf>,
+    /// What writes the explanations; the configured generator if absent.
+    #[arg(long, value_enum)]
+    generator: Option<GeneratorKind>,
+}
+
+/// What all runs of an evaluation share.
+struct Evaluation {
+    settings: Settings,
+    kind: Option<GeneratorKind>,
+    training: Dataset,
+    test: Vec<ImportedInteraction>,
+    fingerprint: String,
+    folder: PathBuf,
+    progress: Arc<Terminal>,
+}
+
+pub(super) async fn evaluate(
+    settings: Settings,
+    arguments: EvaluationArguments,
+    json: bool,
+) -> Result<()> {
+    let faults = settings.evaluation.faults();
+    if !faults.is_empty() {
+        bail!("{}", faults.join("\n"));
+    }
+    let (progress, _) = interruptible();
+    let (training, mut test) = parts(&settings, &arguments, &progress).await?;
+    let most = settings.evaluation.maximum_test_pairs;
+    if most > 0 && test.len() > most {
+        test.shuffle(&mut StdRng::seed_from_u64(0));
+        test.truncate(most);
+    }
+    let kind = arguments.generator.unwrap_or(settings.generator.kind);
+    let fingerprint = fingerprint(&settings, kind, &training, &test)?;
+    let folder = arguments.output;
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let generator = format!("{kind:?}").to_lowercase();
+    let evaluation =
+        Evaluation { settings, kind: Some(kind), training, test, fingerprint, folder, progress };
+    let plan = &evaluation.settings.evaluation;
+    let mut runs = Vec::new();
+    for share in &plan.shares {
+        for seed in &plan.seeds {
+            runs.push(evaluation.run(*share, *seed).await?);
+        }
+    }
+    let report = EvaluationReport::new(plan, &generator, &evaluation.fingerprint, &runs);
+    let path = evaluation.folder.join("report.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(&report)?)
+        .with_context(|| format!("writing {}", path.display()))?;
+    print(json, &report, || describe(&report, &path))
+}
+
+async fn parts(
+    settings: &Settings,
+    arguments: &EvaluationArguments,
+    progress: &Arc<Terminal>,
+) -> Result<(Dataset, Vec<ImportedInteraction>)> {
+    let weights = settings.open_weights()?;
+    let read = async |path: Option<&PathBuf>| {
+        let mut import = settings.import.clone();
+        if let Some(path) = path {
+            import.interactions.path = Some(path.clone());
+        }
+        anyhow::Ok(read_dataset(&import, &weights, progress.clone()).await?.0)
+    };
+    let training = read(arguments.train.as_ref()).await?;
+    if let Some(test) = &arguments.test {
+        let test = read(Some(test)).await?.interactions;
+        let known: std::collections::HashSet<_> =
+            training.interactions.iter().map(|row| (&row.user, &row.item)).collect();
+        let both = test.iter().filter(|row| known.contains(&(&row.user, &row.item))).count();
+        ensure!(
+            both == 0,
+            "{both} pairs are in the training and in the test table; a test must not be learned from"
+        );
+        return Ok((training, test));
+    }
+    Ok(divide(&training, settings.evaluation.test))
+}
+
+/// Digest of everything that decides a run's outcome.
+fn fingerprint(
+    settings: &Settings,
+    kind: GeneratorKind,
+    training: &Dataset,
+    test: &[ImportedInteraction],
+) -> Result<String> {
+    let held = Dataset { interactions: test.to_vec(), ..Dataset::default() };
+    let decisive = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "training": training.fingerprint(),
+        "test": held.fingerprint(),
+        "split": settings.split,
+        "limits": settings.training,
+        "vectors": settings.vectors,
+        "autoencoder": settings.autoencoder,
+        "ranker": settings.ranker,
+        "ratings": settings.ratings,
+        "evidence": settings.evidence,
+        "generator": format!("{kind:?}"),
+        "prompts": settings.generator.mistralrs.model,
+    });
+    Ok(format!("{:x}", Sha256::digest(serde_json::to_vec(&decisive)?)))
+}
+
+impl Evaluation {
+    /// One run, or what is left of it from earlier.
+    async fn run(&self, share: f32, seed: u64) -> Result<FinishedRun> {
+        let name = format!("share-{share}-seed-{seed}");
+        let path = self.folder.join(format!("{name}.json"));
+        if let Some(run) = self.finished(&path)? {
+            return Ok(run);
+        }
+        tracing::info!(share, seed, "evaluating");
+        let work = self.folder.join(format!("{name}.work"));
+        // Vectors of an interrupted run would be those of another training part's explanations.
+        if work.exists() {
+            std::fs::remove_dir_all(&work).with_context(|| format!("emptying {}", work.display()))?;
+        }
+        let mut settings = self.settings.clone();
+        settings.store.backend = Backend::Embedded;
+        settings.store.existing_items = None;
+        settings.store.embedded.folder = work.join("store");
+        settings.models_folder = work.join("models");
+        settings.vectors.factorisation.seed = seed;
+        settings.ranker.training.seed = seed;
+        let runtime = Runtime::open(settings).await?;
+        let progress = self.progress.as_ref();
+        ingest(&runtime.storage, &share_of(&self.training, share, seed), progress).await?;
+        let trainer = trainer(&runtime, self.progress.clone());
+        trainer.train_vectors().await?;
+        trainer.index().await?;
+        let mut test = Vec::with_capacity(self.test.len());
+        for row in &self.test {
+            let user = runtime.storage.user_id(&row.user)?;
+            let item = runtime.storage.item_id(&row.item)?;
+            test.push((user, HistoryEntry { item, rating: row.rating, time: row.time }));
+        }
+        let writer = runtime.writer(self.kind, None).await?;
+        let outcome = trainer.compare(&test, &writer, seed).await?;
+        drop((trainer, writer));
+        runtime.close().await?;
+        let run = FinishedRun { fingerprint: self.fingerprint.clone(), share, seed, outcome };
+        let unfinished = path.with_extension("part");
+        std::fs::write(&unfinished, serde_json::to_vec(&run)?)
+            .and_then(|()| std::fs::rename(&unfinished, &path))
+            .with_context(|| format!("writing {}", path.display()))?;
+        std::fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))?;
+        Ok(run)
+    }
+
+    fn finished(&self, path: &Path) -> Result<Option<FinishedRun>> {
+        let Ok(bytes) = std::fs::read(path) else { return Ok(None) };
+        let run: FinishedRun = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is not a finished run; remove it", path.display()))?;
+        if run.fingerprint != self.fingerprint {
+            bail!(
+                "{} is of other data or settings: give another folder with `--output`, or remove it",
+                path.display()
+            );
+        }
+        Ok(Some(run))
+    }
+}
+
+fn describe(report: &EvaluationReport, path: &Path) -> String {
+    let mut text = String::new();
+    for share in &report.shares {
+        let mut table = Table::new();
+        table.load_preset(UTF8_HORIZONTAL_ONLY);
+        let header =
+            ["arm", "RMSE", "MAE", "AUC", "RMSE vs features", "RMSE vs shuffled", "95 % apart"];
+        table.set_header(header);
+        for arm in &share.arms {
+            let better = |versus: &Option<Versus>| {
+                versus.as_ref().map_or(String::new(), |v| format!("{:+.2} %", v.rmse_better_percent))
+            };
+            let apart = |versus: &Option<Versus>| match versus {
+                Some(versus) if versus.significant => "yes",
+                Some(_) => "no",
+                None => "-",
+            };
+            let area = arm.auc.zip(arm.auc_spread);
+            table.add_row([
+                arm.arm.name().to_owned(),
+                format!("{:.4}", arm.rmse),
+                format!("{:.4}", arm.mae),
+                area.map_or("-".to_owned(), |(area, spread)| format!("{area:.4} ±{spread:.4}")),
+                better(&arm.versus_features),
+                better(&arm.versus_shuffled),
+                format!("{} / {}", apart(&arm.versus_features), apart(&arm.versus_shuffled)),
+            ]);
+        }
+        text += &format!(
+            "{:.0} % of the training data: {} pairs to learn from, {} test pairs, {} written by an LLM, \
+             {} seeds\n{table}\n",
+            100.0 * share.share,
+            share.training_pairs,
+            share.test_pairs,
+            share.written_by_llm,
+            report.seeds.len(),
+        );
+    }
+    text + &format!("A positive number is better. The report is in {}", path.display())
+}

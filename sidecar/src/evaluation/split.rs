@@ -1,0 +1,102 @@
+//! Holds the test part apart: each consumer's newest interactions, so that nothing is learned from what
+//! comes later.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use crate::import::{Dataset, ImportedInteraction};
+
+/// The data set without the newest `test` share of each consumer's interactions, and these. A consumer
+/// keeps at least one interaction to be known by.
+pub fn divide(dataset: &Dataset, test: f32) -> (Dataset, Vec<ImportedInteraction>) {
+    let mut by_user: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, interaction) in dataset.interactions.iter().enumerate() {
+        by_user.entry(&interaction.user).or_default().push(place);
+    }
+    let mut held = vec![false; dataset.interactions.len()];
+    for places in by_user.values_mut() {
+        // Interactions of one second keep an order that does not depend on the file's.
+        places.sort_by_key(|place| {
+            let interaction = &dataset.interactions[*place];
+            (interaction.time, &interaction.item)
+        });
+        let count = (test * places.len() as f32).floor() as usize;
+        for place in places.iter().rev().take(count.min(places.len() - 1)) {
+            held[*place] = true;
+        }
+    }
+    let part = |wanted: bool| -> Vec<ImportedInteraction> {
+        let rows = dataset.interactions.iter().zip(&held).filter(|(_, held)| **held == wanted);
+        rows.map(|(interaction, _)| interaction.clone()).collect()
+    };
+    let training = Dataset {
+        interactions: part(false),
+        items: dataset.items.clone(),
+        users: dataset.users.clone(),
+    };
+    (training, part(true))
+}
+
+/// The data set with a random share of its interactions, the same for the same seed. A smaller share
+/// of one seed is contained in a larger one.
+pub fn share_of(training: &Dataset, share: f32, seed: u64) -> Dataset {
+    let mut places: Vec<usize> = (0..training.interactions.len()).collect();
+    places.shuffle(&mut StdRng::seed_from_u64(seed));
+    places.truncate((f64::from(share) * places.len() as f64).round() as usize);
+    places.sort_unstable();
+    let interactions = places.iter().map(|place| training.interactions[*place].clone()).collect();
+    Dataset { interactions, items: training.items.clone(), users: training.users.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn interactions(rows: &[(u8, u8, i64)]) -> Dataset {
+        let mut seen = std::collections::HashSet::new();
+        let rows = rows.iter().filter(|(user, item, _)| seen.insert((*user, *item)));
+        let interactions = rows.map(|(user, item, time)| ImportedInteraction {
+            user: user.to_string(),
+            item: item.to_string(),
+            rating: 3.0,
+            time: *time,
+        });
+        Dataset { interactions: interactions.collect(), ..Dataset::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn the_test_part_is_never_older_and_nothing_is_lost(
+            rows in prop::collection::vec((0u8..5, any::<u8>(), 0i64..50), 1..200),
+            test in 0.05f32..0.9,
+        ) {
+            let dataset = interactions(&rows);
+            let (training, held) = divide(&dataset, test);
+            prop_assert_eq!(training.interactions.len() + held.len(), dataset.interactions.len());
+            let mut newest: HashMap<&str, i64> = HashMap::new();
+            for interaction in &training.interactions {
+                let time = newest.entry(&interaction.user).or_insert(i64::MIN);
+                *time = (*time).max(interaction.time);
+            }
+            for interaction in &held {
+                prop_assert!(interaction.time >= newest[interaction.user.as_str()]);
+            }
+        }
+
+        #[test]
+        fn a_smaller_share_is_part_of_a_larger_one(seed in any::<u64>()) {
+            let rows: Vec<_> = (0..100).map(|n| (n % 5, n, i64::from(n))).collect();
+            let dataset = interactions(&rows);
+            let (less, more) = (share_of(&dataset, 0.12, seed), share_of(&dataset, 0.5, seed));
+            prop_assert_eq!((less.interactions.len(), more.interactions.len()), (12, 50));
+            prop_assert!(less.interactions.iter().all(|row| more.interactions.contains(row)));
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Trains one ranker for each kind of input on the same examples with the same budget, and predicts
+//! the ratings of later pairs with each: what the comparisons of an evaluation are made of.
+//!
+//! The store holds nothing of the test part, so that no profile, prompt, vector or code can come from
+//! it. The comparisons are those that the method's paper makes (arXiv 2502.16759): features alone, each
+//! side, both, and controls that tell reasoning from more text.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use whyrank_models::autoencoder::Autoencoder;
+use whyrank_models::metrics::{auc, mae, rmse};
+use whyrank_models::ranker::{InputGroups, RankerExamples, RankerSettings, TrainedRanker};
+use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, Source, UserId};
+
+use super::ranking::{Example, Known};
+use super::{Trainer, item_text, user_text};
+use crate::features;
+use crate::split::SplitSettings;
+use crate::writing::{Pair, PairWriter};
+
+/// Titles of each kind that a plain profile names.
+const PROFILE_TITLES: usize = 5;
+
+/// What one ranker of a comparison may see besides vectors, history and context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arm {
+    /// No explanation.
+    Features,
+    /// The code of the positive explanation.
+    Positive,
+    /// The code of the negative explanation.
+    Negative,
+    /// Both codes: the method.
+    Both,
+    /// Both codes, each of another pair: what survives this is not reasoning.
+    Shuffled,
+    /// Codes of the consumer's and the item's plain profile text instead: what more text alone gives.
+    Profile,
+}
+
+impl Arm {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 6] = [
+        Self::Features,
+        Self::Positive,
+        Self::Negative,
+        Self::Both,
+        Self::Shuffled,
+        Self::Profile,
+    ];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Features => "features",
+            Self::Positive => "positive",
+            Self::Negative => "negative",
+            Self::Both => "both",
+            Self::Shuffled => "shuffled",
+            Self::Profile => "profile",
+        }
+    }
+
+    fn groups(self) -> InputGroups {
+        let (positive, negative) = match self {
+            Self::Features => (false, false),
+            Self::Positive => (true, false),
+            Self::Negative => (false, true),
+            Self::Both | Self::Shuffled | Self::Profile => (true, true),
+        };
+        InputGroups { positive, negative, ..InputGroups::default() }
+    }
+}
+
+/// How one arm predicted the test pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArmOutcome {
+    /// What it saw.
+    pub arm: Arm,
+    /// Root of the mean squared error of the ratings.
+    pub rmse: f64,
+    /// Mean absolute error of the ratings.
+    pub mae: f64,
+    /// Area under the ROC curve of the likes; none if all or none were liked.
+    pub auc: Option<f64>,
+    /// Predicted ratings, in the order of the test pairs.
+    pub ratings: Vec<f32>,
+}
+
+/// All arms on one training part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComparisonOutcome {
+    /// Examples that the rankers learned from.
+    pub training_pairs: usize,
+    /// Examples that stopped their training.
+    pub validation_pairs: usize,
+    /// Test pairs that were predicted.
+    pub test_pairs: usize,
+    /// Pairs whose explanation an LLM wrote; the template wrote the others.
+    pub written_by_llm: usize,
+    /// What the test pairs were rated, in their order.
+    pub actual: Vec<f32>,
+    /// One for each arm.
+    pub arms: Vec<ArmOutcome>,
+}
+
+/// The examples of one comparison: training and validation first, the test after them.
+struct Examples<'a> {
+    learned: &'a Known,
+    complete: &'a Known,
+    pairs: Vec<Example<'a>>,
+    /// The first place of the test.
+    test: usize,
+}
+
+impl Examples<'_> {
+    fn known(&self, place: usize) -> &Known {
+        if place < self.test { self.learned } else { self.complete }
+    }
+
+    fn learner(&self, place: usize) -> &super::ranking::Learner {
+        &self.known(place).learners[self.pairs[place].user]
+    }
+}
+
+impl Trainer {
+    /// Compares all arms on the store's interactions against `test`. Vectors must be learned and
+    /// indexed; explanations that are missing are written with `writer`.
+    ///
+    /// # Errors
+    /// When there are too few pairs, the store or the writer fails, or a stop was asked for.
+    pub async fn compare(
+        &self,
+        test: &[(UserId, HistoryEntry)],
+        writer: &PairWriter,
+        seed: u64,
+    ) -> Result<ComparisonOutcome> {
+        let learned = self.known(&self.settings.split).await?;
+        let complete = self.known(&SplitSettings::ALL_HISTORY).await?;
+        let examples = self.gather(&learned, &complete, test)?;
+        let items: HashMap<ItemId, ItemRecord> =
+            self.storage.all_items().await?.into_iter().map(|item| (item.id, item)).collect();
+        let (explained, written_by_llm) = self.write_all(&examples, &items, writer).await?;
+        let explained = self.codes_of(&explained, &examples, seed)?;
+        let profiles = self.codes_of(&plain_profiles(&examples, &items, self)?, &examples, seed)?;
+        let shuffled = shuffled(&explained, &examples, seed);
+        let actual: Vec<f32> =
+            examples.pairs[examples.test..].iter().map(|example| example.entry.rating).collect();
+        let mut arms = Vec::with_capacity(Arm::ALL.len());
+        for arm in Arm::ALL {
+            let codes = match arm {
+                Arm::Shuffled => &shuffled,
+                Arm::Profile => &profiles,
+                _ => &explained,
+            };
+            arms.push(self.run_arm(arm, &examples, codes, &actual, seed)?);
+        }
+        let validation_pairs = examples.pairs.iter().filter(|example| example.validation).count();
+        Ok(ComparisonOutcome {
+            training_pairs: examples.test - validation_pairs,
+            validation_pairs,
+            test_pairs: actual.len(),
+            written_by_llm,
+            actual,
+            arms,
+        })
+    }
+
+    fn gather<'a>(
+        &self,
+        learned: &'a Known,
+        complete: &'a Known,
+        test: &[(UserId, HistoryEntry)],
+    ) -> Result<Examples<'a>> {
+        let mut pairs = self.examples(learned);
+        let first = pairs.len();
+        let places: HashMap<UserId, usize> = complete
+            .learners
+            .iter()
+            .enumerate()
+            .map(|(place, learner)| (learner.record.id, place))
+            .collect();
+        for (user, entry) in test {
+            let Some(place) = places.get(user) else { continue };
+            let learner = &complete.learners[*place];
+            if learner.vector.is_some() && complete.items.contains_key(&entry.item) {
+                let before = learner.sorted.partition_point(|known| known.time < entry.time);
+                let before = &learner.sorted[..before];
+                let entry = entry.clone();
+                pairs.push(Example { user: *place, before, entry, validation: false });
+            }
+        }
+        let validation = pairs.iter().filter(|example| example.validation).count();
+        let (training, test) = (first - validation, pairs.len() - first);
+        ensure!(
+            training > 1 && validation > 1 && test > 1,
+            "there are {training} pairs to train on, {validation} to stop training and {test} to test; \
+             each part needs more: see `split` and `training.maximum_pairs`"
+        );
+        Ok(Examples { learned, complete, pairs, test: first })
+    }
+
+    /// The texts of all examples, positive and negative, and how many an LLM wrote.
+    async fn write_all(
+        &self,
+        examples: &Examples<'_>,
+        items: &HashMap<ItemId, ItemRecord>,
+        writer: &PairWriter,
+    ) -> Result<(Vec<[String; 2]>, usize)> {
+        let stage = "writing explanations";
+        let mut texts = Vec::with_capacity(examples.pairs.len());
+        let mut by_llm = 0;
+        self.progress.begin(stage, examples.pairs.len() as u64);
+        for (place, example) in examples.pairs.iter().enumerate() {
+            ensure!(!self.progress.cancelled(), "{stage} was stopped; what is written is kept");
+            let user = &examples.learner(place).record;
+            let item = items.get(&example.entry.item).context("examples have an item")?;
+            let pair = Pair { user, item, before: Some(example.entry.time) };
+            let outcome = writer.write(pair, None, CancellationToken::new()).await?;
+            by_llm += usize::from(outcome.record.provenance.source == Source::Llm);
+            let explanation = outcome.record.explanation;
+            texts.push([explanation.positive, explanation.negative]);
+            self.progress.advance(place as u64 + 1);
+        }
+        self.progress.end();
+        Ok((texts, by_llm))
+    }
+
+    /// Codes of two texts a pair, from an autoencoder that learned from the training pairs' texts only.
+    fn codes_of(
+        &self,
+        texts: &[[String; 2]],
+        examples: &Examples<'_>,
+        seed: u64,
+    ) -> Result<Vec<Codes>> {
+        let side = |side: usize| -> Result<Array2<f32>> {
+            let texts: Vec<&str> = texts.iter().map(|both| both[side].as_str()).collect();
+            self.embed(&texts)
+        };
+        let sides = [side(0)?, side(1)?];
+        let known = |table: &Array2<f32>| -> Vec<usize> {
+            let training = 0..examples.test.min(table.nrows());
+            training.filter(|place| !examples.pairs[*place].validation).collect()
+        };
+        let parts = sides.each_ref().map(|table| table.select(Axis(0), &known(table)));
+        let training = concatenate(Axis(0), &[parts[0].view(), parts[1].view()])?;
+        let mut settings = self.settings.autoencoder.clone();
+        settings.pretrain.seed = seed;
+        let mut autoencoder =
+            Autoencoder::pretrain(training.view(), &settings, self.progress.as_ref())?;
+        autoencoder.fine_tune(training.view(), self.progress.as_ref())?;
+        let encode = |table: ArrayView2<'_, f32>| autoencoder.encode(table);
+        let (positive, negative) = (encode(sides[0].view())?, encode(sides[1].view())?);
+        let rows = positive.rows().into_iter().zip(negative.rows());
+        Ok(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }).collect())
+    }
+
+    fn run_arm(
+        &self,
+        arm: Arm,
+        examples: &Examples<'_>,
+        codes: &[Codes],
+        actual: &[f32],
+        seed: u64,
+    ) -> Result<ArmOutcome> {
+        let code = self.settings.autoencoder.code;
+        let shape = features::shape(self.settings.vectors.factorisation.dimension, code);
+        let length = self.settings.ranker.history_length;
+        let empty = || RankerExamples::new(shape.clone(), length);
+        let (mut training, mut validation, mut test) = (empty(), empty(), empty());
+        for (place, (example, codes)) in examples.pairs.iter().zip(codes).enumerate() {
+            let part = match (place >= examples.test, example.validation) {
+                (true, _) => &mut test,
+                (false, true) => &mut validation,
+                (false, false) => &mut training,
+            };
+            self.push(part, examples.known(place), example, codes)?;
+        }
+        let mut settings = RankerSettings { groups: arm.groups(), ..self.settings.ranker.clone() };
+        settings.training.seed = seed;
+        let progress = self.progress.as_ref();
+        let trained = TrainedRanker::train(&training, &validation, &settings, progress)?;
+        let scores = trained.predict(&test)?;
+        let ratings: Vec<f32> = scores.iter().map(|score| score.rating).collect();
+        let likes: Vec<f32> = scores.iter().map(|score| score.like).collect();
+        let scale = self.settings.rating_scale();
+        let liked: Vec<bool> = actual.iter().map(|rating| *rating >= scale.like_from).collect();
+        Ok(ArmOutcome {
+            arm,
+            rmse: rmse(&ratings, actual),
+            mae: mae(&ratings, actual),
+            auc: auc(&likes, &liked),
+            ratings,
+        })
+    }
+}
+
+/// The codes, each of another pair of the same part.
+fn shuffled(codes: &[Codes], examples: &Examples<'_>, seed: u64) -> Vec<Codes> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut shuffled = codes.to_vec();
+    let (learned, test) = shuffled.split_at_mut(examples.test);
+    learned.shuffle(&mut random);
+    test.shuffle(&mut random);
+    shuffled
+}
+
+/// What stands in for explanations in the arm `profile`: the consumer's own profile with the latest
+/// titles that they rated, and the item's text.
+fn plain_profiles(
+    examples: &Examples<'_>,
+    items: &HashMap<ItemId, ItemRecord>,
+    trainer: &Trainer,
+) -> Result<Vec<[String; 2]>> {
+    let scale = trainer.settings.rating_scale();
+    let mut texts = Vec::with_capacity(examples.pairs.len());
+    for (place, example) in examples.pairs.iter().enumerate() {
+        let titles = |wanted: &dyn Fn(f32) -> bool| -> String {
+            let latest = example.before.iter().rev().filter(|entry| wanted(entry.rating));
+            let titles = latest.filter_map(|entry| items.get(&entry.item));
+            let titles: Vec<&str> =
+                titles.take(PROFILE_TITLES).map(|item| item.title.as_str()).collect();
+            titles.join("; ")
+        };
+        let liked = titles(&|rating| rating >= scale.like_from);
+        let disliked = titles(&|rating| rating <= scale.dislike_to);
+        let profile = user_text(&examples.learner(place).record);
+        let item = items.get(&example.entry.item).context("examples have an item")?;
+        texts.push([format!("{profile}. Liked: {liked}. Disliked: {disliked}."), item_text(item)]);
+    }
+    Ok(texts)
+}
