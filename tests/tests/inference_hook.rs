@@ -10,7 +10,9 @@ use whyrank_tests::{Installation, RealQdrant, Server};
 #[test]
 fn a_native_query_uses_all_four_models() -> Result<()> {
     let Ok(address) = std::env::var("WHYRANK_INFERENCE_ADDRESS") else {
-        eprintln!("skipped: WHYRANK_INFERENCE_ADDRESS does not name where Qdrant asks for inference");
+        eprintln!(
+            "skipped: WHYRANK_INFERENCE_ADDRESS does not name where Qdrant asks for inference"
+        );
         return Ok(());
     };
     let Some(real) = RealQdrant::named() else { return Ok(()) };

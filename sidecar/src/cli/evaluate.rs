@@ -22,6 +22,7 @@ use crate::import::{Dataset, ImportedInteraction};
 use crate::ingest::ingest;
 use crate::progress::Terminal;
 use crate::storage::Backend;
+use crate::training::Trainer;
 
 /// What `whyrank eval` was asked for.
 #[derive(Debug, clap::Args)]
@@ -56,10 +57,6 @@ pub(super) async fn evaluate(
     arguments: EvaluationArguments,
     json: bool,
 ) -> Result<()> {
-    let faults = settings.evaluation.faults();
-    if !faults.is_empty() {
-        bail!("{}", faults.join("\n"));
-    }
     let (progress, _) = interruptible();
     let (training, mut test) = parts(&settings, &arguments, &progress).await?;
     let most = settings.evaluation.maximum_test_pairs;
@@ -76,9 +73,10 @@ pub(super) async fn evaluate(
         Evaluation { settings, kind: Some(kind), training, test, fingerprint, folder, progress };
     let plan = &evaluation.settings.evaluation;
     let mut runs = Vec::new();
+    let mut last = None;
     for share in &plan.shares {
         for seed in &plan.seeds {
-            runs.push(evaluation.run(*share, *seed).await?);
+            runs.push(evaluation.run(*share, *seed, &mut last).await?);
         }
     }
     let report = EvaluationReport::new(plan, &generator, &evaluation.fingerprint, &runs);
@@ -142,8 +140,9 @@ fn fingerprint(
 }
 
 impl Evaluation {
-    /// One run, or what is left of it from earlier.
-    async fn run(&self, share: f32, seed: u64) -> Result<FinishedRun> {
+    /// One run, or what is left of it from earlier. `last` is the trainer of the run before, whose text
+    /// embeddings serve this one too.
+    async fn run(&self, share: f32, seed: u64, last: &mut Option<Trainer>) -> Result<FinishedRun> {
         let name = format!("share-{share}-seed-{seed}");
         let path = self.folder.join(format!("{name}.json"));
         if let Some(run) = self.finished(&path)? {
@@ -153,7 +152,8 @@ impl Evaluation {
         let work = self.folder.join(format!("{name}.work"));
         // Vectors of an interrupted run would be those of another training part's explanations.
         if work.exists() {
-            std::fs::remove_dir_all(&work).with_context(|| format!("emptying {}", work.display()))?;
+            std::fs::remove_dir_all(&work)
+                .with_context(|| format!("emptying {}", work.display()))?;
         }
         let mut settings = self.settings.clone();
         settings.store.backend = Backend::Embedded;
@@ -165,7 +165,10 @@ impl Evaluation {
         let runtime = Runtime::open(settings).await?;
         let progress = self.progress.as_ref();
         ingest(&runtime.storage, &share_of(&self.training, share, seed), progress).await?;
-        let trainer = trainer(&runtime, self.progress.clone());
+        let trainer = match last.take() {
+            Some(last) => last.over(runtime.settings.clone(), runtime.storage.clone()),
+            None => trainer(&runtime, self.progress.clone()),
+        };
         trainer.train_vectors().await?;
         trainer.index().await?;
         let mut test = Vec::with_capacity(self.test.len());
@@ -176,8 +179,8 @@ impl Evaluation {
         }
         let writer = runtime.writer(self.kind, None).await?;
         let outcome = trainer.compare(&test, &writer, seed).await?;
-        drop((trainer, writer));
         runtime.close().await?;
+        *last = Some(trainer);
         let run = FinishedRun { fingerprint: self.fingerprint.clone(), share, seed, outcome };
         let unfinished = path.with_extension("part");
         std::fs::write(&unfinished, serde_json::to_vec(&run)?)
@@ -211,7 +214,9 @@ fn describe(report: &EvaluationReport, path: &Path) -> String {
         table.set_header(header);
         for arm in &share.arms {
             let better = |versus: &Option<Versus>| {
-                versus.as_ref().map_or(String::new(), |v| format!("{:+.2} %", v.rmse_better_percent))
+                versus
+                    .as_ref()
+                    .map_or(String::new(), |v| format!("{:+.2} %", v.rmse_better_percent))
             };
             let apart = |versus: &Option<Versus>| match versus {
                 Some(versus) if versus.significant => "yes",

@@ -14,6 +14,7 @@ use whyrank_plugin::gateway::GatewaySettings;
 use whyrank_plugin::secret::Secret;
 
 use crate::artifacts::ArtifactPaths;
+use crate::evaluation::EvaluationSettings;
 use crate::evidence::EvidenceSettings;
 use crate::features::RatingScale;
 use crate::generate::GenerateSettings;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The gateway on Qdrant's own protocol.
     pub gateway: GatewaySettings,
+    /// Comparisons on held-back pairs.
+    pub evaluation: EvaluationSettings,
     /// The demonstration.
     pub demo: DemoSettings,
 }
@@ -92,6 +95,7 @@ impl Default for Settings {
             queue: QueueSettings::default(),
             server: ServerSettings::default(),
             gateway: GatewaySettings::default(),
+            evaluation: EvaluationSettings::default(),
             demo: DemoSettings::default(),
         }
     }

@@ -12,7 +12,26 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
             loaded.fault(key, message);
         }
     };
-    let Settings { rerank, ratings, split, server, queue, demo, evidence, store, .. } = &settings;
+    let Settings {
+        rerank, ratings, split, server, queue, demo, evidence, evaluation, store, ..
+    } = &settings;
+    check(
+        evaluation.test > 0.0 && evaluation.test < 1.0,
+        "evaluation.test",
+        "must be above 0 and below 1",
+    );
+    let shares = &evaluation.shares;
+    check(
+        !shares.is_empty() && shares.iter().all(|share| *share > 0.0 && *share <= 1.0),
+        "evaluation.shares",
+        "must be numbers above 0 and up to 1, at least one",
+    );
+    check(
+        evaluation.seeds.len() >= 2,
+        "evaluation.seeds",
+        "must be two seeds or more: one has no spread",
+    );
+    check(evaluation.resamples >= 100, "evaluation.resamples", "must be at least 100");
     check(rerank.limit >= 1, "rerank.limit", "must be at least 1");
     check(rerank.candidates >= 1, "rerank.candidates", "must be at least 1");
     check(

@@ -40,31 +40,6 @@ impl Default for EvaluationSettings {
     }
 }
 
-impl EvaluationSettings {
-    /// Every fault of these settings, each with the setting's name.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        if !(self.test > 0.0 && self.test < 1.0) {
-            faults.push(format!("`evaluation.test` is {}; it must be above 0 and below 1", self.test));
-        }
-        if self.shares.is_empty() || self.shares.iter().any(|share| !(*share > 0.0 && *share <= 1.0)) {
-            let shares = &self.shares;
-            faults.push(format!(
-                "`evaluation.shares` is {shares:?}; give numbers above 0 and up to 1"
-            ));
-        }
-        if self.seeds.len() < 2 {
-            let message = "`evaluation.seeds` needs two seeds or more: one has no interval";
-            faults.push(message.to_owned());
-        }
-        if self.resamples < 100 {
-            let resamples = self.resamples;
-            faults.push(format!("`evaluation.resamples` is {resamples}; it must be 100 or more"));
-        }
-        faults
-    }
-}
-
 /// One training part of one seed, finished: the unit in which an evaluation is resumed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FinishedRun {
@@ -76,25 +51,4 @@ pub struct FinishedRun {
     pub seed: u64,
     /// What came of it.
     pub outcome: ComparisonOutcome,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_faults_are_told_together() {
-        assert!(EvaluationSettings::default().faults().is_empty());
-        let wrong = EvaluationSettings {
-            test: 1.0,
-            shares: vec![0.0],
-            seeds: vec![1],
-            resamples: 1,
-            ..EvaluationSettings::default()
-        };
-        let faults = wrong.faults().join("\n");
-        for name in ["test", "shares", "seeds", "resamples"] {
-            assert!(faults.contains(&format!("evaluation.{name}`")), "{faults}");
-        }
-    }
 }

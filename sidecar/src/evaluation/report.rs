@@ -105,12 +105,11 @@ fn summarise(share: f32, runs: &[&FinishedRun], resamples: usize) -> Option<Shar
         };
         let areas: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.auc).collect();
         let auc = (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64);
-        let (least, most) = areas.iter().fold((f64::MAX, f64::MIN), |(least, most), area| {
-            (least.min(*area), most.max(*area))
-        });
-        let versus = |other: Arm| {
-            (other != arm).then(|| compare(runs, arm, other, resamples)).flatten()
-        };
+        let (least, most) = areas
+            .iter()
+            .fold((f64::MAX, f64::MIN), |(least, most), area| (least.min(*area), most.max(*area)));
+        let versus =
+            |other: Arm| (other != arm).then(|| compare(runs, arm, other, resamples)).flatten();
         ArmSummary {
             arm,
             rmse: mean(&|outcome| outcome.rmse),
@@ -143,9 +142,8 @@ fn compare(runs: &[&FinishedRun], arm: Arm, other: Arm, resamples: usize) -> Opt
         .map(|pair| {
             let of_seed = runs.iter().zip(ours.iter().zip(&theirs)).map(|(run, (our, their))| {
                 let actual = f64::from(run.outcome.actual[pair]);
-                let squared = |outcome: &ArmOutcome| {
-                    (f64::from(outcome.ratings[pair]) - actual).powi(2)
-                };
+                let squared =
+                    |outcome: &ArmOutcome| (f64::from(outcome.ratings[pair]) - actual).powi(2);
                 squared(their) - squared(our)
             });
             of_seed.sum::<f64>() / runs.len() as f64

@@ -48,14 +48,8 @@ pub enum Arm {
 
 impl Arm {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 6] = [
-        Self::Features,
-        Self::Positive,
-        Self::Negative,
-        Self::Both,
-        Self::Shuffled,
-        Self::Profile,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Features, Self::Positive, Self::Negative, Self::Both, Self::Shuffled, Self::Profile];
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
@@ -194,7 +188,7 @@ impl Trainer {
             if learner.vector.is_some() && complete.items.contains_key(&entry.item) {
                 let before = learner.sorted.partition_point(|known| known.time < entry.time);
                 let before = &learner.sorted[..before];
-                let entry = entry.clone();
+                let entry = *entry;
                 pairs.push(Example { user: *place, before, entry, validation: false });
             }
         }

@@ -38,7 +38,7 @@ pub struct Trainer {
     weights: Weights,
     progress: Arc<dyn Progress>,
     embedder: OnceLock<Arc<TextEmbedder>>,
-    embeddings: EmbeddingCache,
+    embeddings: Arc<EmbeddingCache>,
 }
 
 impl std::fmt::Debug for Trainer {
@@ -56,8 +56,21 @@ impl Trainer {
         progress: Arc<dyn Progress>,
     ) -> Self {
         let paths = settings.artifact_paths();
-        let embeddings = EmbeddingCache::new(settings.training.embedding_cache);
+        let embeddings = Arc::new(EmbeddingCache::new(settings.training.embedding_cache));
         Self { settings, storage, paths, weights, progress, embedder: OnceLock::new(), embeddings }
+    }
+
+    /// A trainer over another store, which embeds no text again that this one has embedded.
+    pub fn over(&self, settings: Arc<Settings>, storage: Storage) -> Self {
+        Self {
+            paths: settings.artifact_paths(),
+            settings,
+            storage,
+            weights: self.weights.clone(),
+            progress: self.progress.clone(),
+            embedder: self.embedder.clone(),
+            embeddings: self.embeddings.clone(),
+        }
     }
 
     /// The text embedder, loaded when first needed.

@@ -249,11 +249,8 @@ impl Trainer {
         let history = recent.iter().filter_map(|entry| {
             known.items.get(&entry.item).map(|(vector, _)| (vector.clone(), entry.rating))
         });
-        let consumer = ConsumerState {
-            vector,
-            history: history.collect(),
-            statistics: learner.statistics,
-        };
+        let consumer =
+            ConsumerState { vector, history: history.collect(), statistics: learner.statistics };
         let scale = self.settings.rating_scale();
         let context = features::context(&consumer, item, *statistics, scale);
         let rows = consumer.history_rows();
