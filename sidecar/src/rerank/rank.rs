@@ -2,7 +2,7 @@
 //! and account for the score of those that will be shown.
 
 use whyrank_models::ranker::{self, CandidateInput, Score};
-use whyrank_plugin::{Code, Codes, Contributions, ExplanationState, records};
+use whyrank_plugin::{Code, Codes, Contributions, ExplanationState, ItemId, UserId, records};
 
 use super::retrieve::{Retrieved, RetrievedItem};
 use super::{Fault, Reranker, ScoreKind, StageClock};
@@ -22,6 +22,8 @@ pub(super) struct Ranking {
     pub(super) states: Vec<ExplanationState>,
     /// The account of the first places, in the order of the ranking; empty if not asked for.
     pub(super) contributions: Vec<Contributions>,
+    /// The codes that each candidate was scored with, in retrieval order.
+    pub(super) codes: Vec<Option<Codes>>,
 }
 
 pub(super) async fn rank(
@@ -32,21 +34,42 @@ pub(super) async fn rank(
     clock: &mut StageClock,
 ) -> Result<Ranking, Fault> {
     let stored = recall(reranker, retrieved, clock).await?;
-    let completed = complete(models, retrieved, stored, clock)?;
-    let codes: Vec<Option<&Codes>> = completed.iter().map(|(codes, _)| codes.as_ref()).collect();
-    let scale = reranker.scale;
-    let contexts: Vec<Vec<f32>> = retrieved
-        .items
-        .iter()
-        .map(|item| features::context(&retrieved.consumer, &item.vector, item.statistics, scale))
-        .collect();
-    let inputs: Vec<CandidateInput<'_>> = retrieved
-        .items
-        .iter()
-        .zip(&codes)
-        .zip(&contexts)
-        .map(|((item, codes), context)| input(item, *codes, context))
-        .collect();
+    let completed = complete(models, retrieved, stored)?;
+    clock.lap("complete", format!("{} predicted", completed.predicted()));
+    let mut ranking = score(reranker, models, retrieved, completed)?;
+    clock.lap("rank", format!("{} candidates in one run", ranking.order.len()));
+    ranking.contributions = account(reranker, models, retrieved, &ranking, accounted)?;
+    clock.lap("account", format!("{} results", ranking.contributions.len()));
+    Ok(ranking)
+}
+
+/// Stages 3 to 5 for candidates whose stored codes were read already, by whoever reads those of
+/// many consumers at once.
+pub(super) fn rank_recalled(
+    reranker: &Reranker,
+    models: &RerankModels,
+    retrieved: &Retrieved,
+    stored: Vec<Option<Codes>>,
+    accounted: usize,
+) -> Result<Ranking, Fault> {
+    let completed = complete(models, retrieved, stored)?;
+    let mut ranking = score(reranker, models, retrieved, completed)?;
+    ranking.contributions = account(reranker, models, retrieved, &ranking, accounted)?;
+    Ok(ranking)
+}
+
+/// Stage 4: all candidates in one run.
+fn score(
+    reranker: &Reranker,
+    models: &RerankModels,
+    retrieved: &Retrieved,
+    completed: Completed,
+) -> Result<Ranking, Fault> {
+    let Completed { codes, states } = completed;
+    let contexts = contexts(reranker, retrieved);
+    let inputs = retrieved.items.iter().zip(&codes).zip(&contexts);
+    let inputs: Vec<CandidateInput<'_>> =
+        inputs.map(|((item, codes), context)| input(item, codes.as_ref(), context)).collect();
     let rows = retrieved.consumer.history_rows();
     let consumer = retrieved.consumer.input(&rows);
     let scores = models.ranker.score(&consumer, &inputs).map_err(Fault::model)?;
@@ -57,14 +80,39 @@ pub(super) async fn rank(
         return Err(Fault::model(format!("the score of item {item} is not a finite number")));
     }
     let order = order(&values);
-    clock.lap("rank", format!("{} candidates in one run", inputs.len()));
-    let first: Vec<CandidateInput<'_>> =
-        order.iter().take(accounted).map(|place| inputs[*place]).collect();
+    Ok(Ranking { order, scores, values, states, contributions: Vec::new(), codes })
+}
+
+/// Stage 5: the account of the first places.
+fn account(
+    reranker: &Reranker,
+    models: &RerankModels,
+    retrieved: &Retrieved,
+    ranking: &Ranking,
+    accounted: usize,
+) -> Result<Vec<Contributions>, Fault> {
+    let places: Vec<usize> = ranking.order.iter().take(accounted).copied().collect();
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let contexts = contexts(reranker, retrieved);
+    let first: Vec<CandidateInput<'_>> = places
+        .iter()
+        .map(|place| {
+            input(&retrieved.items[*place], ranking.codes[*place].as_ref(), &contexts[*place])
+        })
+        .collect();
+    let rows = retrieved.consumer.history_rows();
+    let consumer = retrieved.consumer.input(&rows);
     let contributions = models.ranker.contributions(&consumer, &first).map_err(Fault::model)?;
-    let contributions = contributions.iter().map(|account| kind.account(account)).collect();
-    clock.lap("account", format!("{} results", first.len()));
-    let states = completed.iter().map(|(_, state)| *state).collect();
-    Ok(Ranking { order, scores, values, states, contributions })
+    let kind = reranker.settings.score;
+    Ok(contributions.iter().map(|account| kind.account(account)).collect())
+}
+
+fn contexts(reranker: &Reranker, retrieved: &Retrieved) -> Vec<Vec<f32>> {
+    let (consumer, scale) = (&retrieved.consumer, reranker.scale);
+    let items = retrieved.items.iter();
+    items.map(|item| features::context(consumer, &item.vector, item.statistics, scale)).collect()
 }
 
 /// The codes of the first candidate, written or predicted.
@@ -75,8 +123,8 @@ pub(super) async fn codes(
 ) -> Result<Option<Codes>, Fault> {
     let mut clock = StageClock::start(&reranker.metrics);
     let stored = recall(reranker, retrieved, &mut clock).await?;
-    let mut completed = complete(models, retrieved, stored, &mut clock)?;
-    Ok(completed.pop().and_then(|(codes, _)| codes))
+    let mut completed = complete(models, retrieved, stored)?;
+    Ok(completed.codes.pop().flatten())
 }
 
 fn input<'a>(
@@ -110,6 +158,16 @@ async fn recall(
         return Ok(vec![None; retrieved.items.len()]);
     };
     let pairs = retrieved.items.iter().map(|item| (user, item.candidate.item));
+    let codes = stored_codes(reranker, pairs).await?;
+    clock.lap("recall", format!("{} written", codes.iter().flatten().count()));
+    Ok(codes)
+}
+
+/// The stored codes of these pairs, in one batched read.
+pub(super) async fn stored_codes(
+    reranker: &Reranker,
+    pairs: impl IntoIterator<Item = (UserId, ItemId)>,
+) -> Result<Vec<Option<Codes>>, Fault> {
     let storage = &reranker.storage;
     let collection = &storage.settings().explanations;
     let found = records::read_pair_codes(storage.store().as_ref(), collection, pairs)
@@ -118,12 +176,22 @@ async fn recall(
     // A code of another width was made by another autoencoder and has not been indexed again yet.
     let dimension = reranker.code_dimension;
     let fits = |code: &Code| code.len() == dimension;
-    let codes: Vec<Option<Codes>> = found
+    let codes = found
         .into_iter()
-        .map(|pair| pair?.codes.filter(|codes| fits(&codes.positive) && fits(&codes.negative)))
-        .collect();
-    clock.lap("recall", format!("{} written", codes.iter().flatten().count()));
-    Ok(codes)
+        .map(|pair| pair?.codes.filter(|codes| fits(&codes.positive) && fits(&codes.negative)));
+    Ok(codes.collect())
+}
+
+/// The codes of all candidates and where they came from.
+struct Completed {
+    codes: Vec<Option<Codes>>,
+    states: Vec<ExplanationState>,
+}
+
+impl Completed {
+    fn predicted(&self) -> usize {
+        self.states.iter().filter(|state| **state == ExplanationState::Predicted).count()
+    }
 }
 
 /// Stage 3: codes for the pairs that nothing is written for.
@@ -131,8 +199,7 @@ fn complete(
     models: &RerankModels,
     retrieved: &Retrieved,
     stored: Vec<Option<Codes>>,
-    clock: &mut StageClock,
-) -> Result<Vec<(Option<Codes>, ExplanationState)>, Fault> {
+) -> Result<Completed, Fault> {
     let missing: Vec<RetrievedItem> = retrieved
         .items
         .iter()
@@ -151,7 +218,6 @@ fn complete(
         let rows = codes.positive.rows().into_iter().zip(codes.negative.rows());
         predicted.extend(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }));
     }
-    clock.lap("complete", format!("{} predicted", predicted.len()));
     let mut predicted = predicted.into_iter();
     let completed = stored.into_iter().map(|codes| match codes {
         Some(codes) => (Some(codes), ExplanationState::Written),
@@ -160,7 +226,8 @@ fn complete(
             None => (None, ExplanationState::Absent),
         },
     });
-    Ok(completed.collect())
+    let (codes, states) = completed.unzip();
+    Ok(Completed { codes, states })
 }
 
 impl ScoreKind {
