@@ -52,8 +52,10 @@ impl Audiences {
         let about = about(items)?;
         let mut near = Vec::with_capacity(clusters.len());
         for cluster in &clusters {
-            let positive = self.near(POSITIVE_VECTOR, &cluster.centre.positive, &about).await?;
-            let negative = self.near(NEGATIVE_VECTOR, &cluster.centre.negative, &about).await?;
+            let positive =
+                self.nearest_texts(POSITIVE_VECTOR, &cluster.centre.positive, &about).await?;
+            let negative =
+                self.nearest_texts(NEGATIVE_VECTOR, &cluster.centre.negative, &about).await?;
             near.push((positive, negative));
         }
         let texts: Vec<Vec<&str>> = near
@@ -89,7 +91,7 @@ impl Audiences {
 
     /// The written explanations nearest to a code: of the items in question, or where nothing is
     /// written about them, of all.
-    async fn near(
+    async fn nearest_texts(
         &self,
         vector: &str,
         centre: &[f32],

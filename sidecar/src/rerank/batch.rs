@@ -118,7 +118,7 @@ impl Reranker {
         let pairs = known
             .iter()
             .flat_map(|user| items.iter().map(move |item| (*user, item.candidate.item)));
-        let mut stored = rank::stored_codes(self, pairs).await?.into_iter();
+        let mut stored = rank::stored_codes(self, pairs.collect()).await?.into_iter();
         let reranker = self.clone();
         // Pure computation of up to seconds, which must not hold up other requests.
         let work = move || -> Result<Vec<Response>, Fault> {

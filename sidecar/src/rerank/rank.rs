@@ -158,7 +158,7 @@ async fn recall(
         return Ok(vec![None; retrieved.items.len()]);
     };
     let pairs = retrieved.items.iter().map(|item| (user, item.candidate.item));
-    let codes = stored_codes(reranker, pairs).await?;
+    let codes = stored_codes(reranker, pairs.collect()).await?;
     clock.lap("recall", format!("{} written", codes.iter().flatten().count()));
     Ok(codes)
 }
@@ -166,7 +166,7 @@ async fn recall(
 /// The stored codes of these pairs, in one batched read.
 pub(super) async fn stored_codes(
     reranker: &Reranker,
-    pairs: impl IntoIterator<Item = (UserId, ItemId)>,
+    pairs: Vec<(UserId, ItemId)>,
 ) -> Result<Vec<Option<Codes>>, Fault> {
     let storage = &reranker.storage;
     let collection = &storage.settings().explanations;
