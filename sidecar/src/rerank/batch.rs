@@ -25,8 +25,6 @@ pub(crate) struct Response {
     /// The place of the item among those of the campaign.
     pub(crate) item: usize,
     pub(crate) score: Score,
-    /// The number that recommendations are ordered by.
-    pub(crate) value: f32,
     pub(crate) state: ExplanationState,
     pub(crate) codes: Option<Codes>,
     pub(crate) contributions: Option<Contributions>,
@@ -144,7 +142,6 @@ impl Reranker {
                     external_id,
                     item: best,
                     score: ranked.scores[best],
-                    value: ranked.values[best],
                     state: ranked.states[best],
                     codes: ranked.codes[best].clone(),
                     contributions: ranked.contributions.first().copied(),
