@@ -8,6 +8,7 @@
 //! - [`evidence`] finds what an explanation stands on, [`generator`] writes it, [`writing`] puts it into
 //!   the store; [`generate`] does so for many pairs, [`queue`] for those that requests ask for;
 //! - [`rerank`] answers requests in six stages, [`cold_start`] makes vectors for unknown consumers;
+//! - [`audience`] asks the same ranker the other way round: which consumers an item or a campaign reaches;
 //! - [`http`] and [`cli`] are the surfaces, [`metrics`] and [`progress`] tell what is going on.
 //!
 //! Invariants: no request waits for the LLM unless it asked to; the generator never sees the label of
@@ -15,6 +16,7 @@
 //! acknowledged is durable. The plugin and the models do not know each other; only this crate knows both.
 
 pub mod artifacts;
+pub mod audience;
 pub mod cli;
 pub mod cold_start;
 pub mod config;

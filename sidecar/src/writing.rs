@@ -55,6 +55,15 @@ impl CodeMaker {
         self.encode(self.embedder.embed_all(&texts, &Silent)?.view())
     }
 
+    /// The code of one text.
+    ///
+    /// # Errors
+    /// When embedding or encoding fails.
+    pub fn code_of_text(&self, text: &str) -> Result<Code> {
+        let embedding = self.embedder.embed_all(&[text], &Silent)?;
+        self.encode_each(embedding.view())?.pop().context("a text has one code")
+    }
+
     /// The code of each text that is embedded already, `[n, 384]`.
     ///
     /// # Errors

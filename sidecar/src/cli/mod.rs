@@ -1,5 +1,6 @@
 //! The command line: what was typed, and which command it means.
 
+mod audience;
 mod check;
 mod data;
 mod demo;
@@ -72,6 +73,8 @@ enum Command {
         #[arg(long)]
         filter: Option<String>,
     },
+    /// Prints the consumers most likely to respond to items or to a campaign in words.
+    Audience(audience::AudienceArguments),
     /// Prints the reasons of one pair, writing them if they are not there.
     Explain {
         /// The consumer's id as the data gave it.
@@ -185,6 +188,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             let request = query::Request { user, limit, candidates, filter };
             query::recommend(settings, request, json).await
         }
+        Command::Audience(arguments) => audience::audience(settings, arguments, json).await,
         Command::Explain { user, item, stored } => {
             query::explain(settings, user, item, stored, json).await
         }

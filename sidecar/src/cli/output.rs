@@ -32,16 +32,22 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Recommendations as a table: new and old rank, scores, reasons and their share in the score.
-pub(super) fn recommendations(response: &RecommendResponse) -> String {
+/// An empty table with these titles, as wide as the terminal.
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {
         table.set_width(WIDTH);
     }
-    let header =
-        ["rank", "was", "item", "like", "rating", "Qdrant", "why", "share", "why not", "share"];
     table.set_header(header.map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    table
+}
+
+/// Recommendations as a table: new and old rank, scores, reasons and their share in the score.
+pub(super) fn recommendations(response: &RecommendResponse) -> String {
+    let mut table = table([
+        "rank", "was", "item", "like", "rating", "Qdrant", "why", "share", "why not", "share",
+    ]);
     for place in [6, 8] {
         if let Some(column) = table.column_mut(place) {
             column.set_constraint(ColumnConstraint::LowerBoundary(Width::Percentage(28)));

@@ -10,6 +10,7 @@ use whyrank_plugin::gateway::{Gateway, GatewayParts, GatewayRules, Upstream};
 use whyrank_plugin::listener::Listener;
 
 use crate::artifacts::{self, RerankModels, if_present, load_encoder};
+use crate::audience::Audiences;
 use crate::cold_start::ColdStart;
 use crate::config::{Settings, VectorSource};
 use crate::generator::{self, GeneratorKind, GeneratorSettings, Writer};
@@ -123,6 +124,16 @@ impl Runtime {
         let encoder =
             if_present(&paths.encoder(), || load_encoder(&paths, embedder.dimension(), code))?;
         Ok(encoder.map(|encoder| CodeMaker::new(embedder.clone(), encoder)))
+    }
+
+    /// What answers for audiences, with the reranker's models.
+    pub(super) fn audiences(
+        &self,
+        reranker: Reranker,
+        embedder: &Arc<TextEmbedder>,
+    ) -> Result<Audiences> {
+        let settings = self.settings.audience.clone();
+        Ok(Audiences::new(reranker, self.storage.clone(), self.codes(embedder)?, settings))
     }
 
     /// What writes explanations: the configured generator, or another kind of it.

@@ -14,6 +14,7 @@ use whyrank_plugin::gateway::GatewaySettings;
 use whyrank_plugin::secret::Secret;
 
 use crate::artifacts::ArtifactPaths;
+use crate::audience::AudienceSettings;
 use crate::evaluation::EvaluationSettings;
 use crate::evidence::EvidenceSettings;
 use crate::features::RatingScale;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub generate: GenerateSettings,
     /// The rerank pipeline.
     pub rerank: RerankSettings,
+    /// Audiences of items and campaigns.
+    pub audience: AudienceSettings,
     /// Work that waits for the LLM.
     pub queue: QueueSettings,
     /// The HTTP server.
@@ -92,6 +95,7 @@ impl Default for Settings {
             generator: GeneratorSettings::default(),
             generate: GenerateSettings::default(),
             rerank: RerankSettings::default(),
+            audience: AudienceSettings::default(),
             queue: QueueSettings::default(),
             server: ServerSettings::default(),
             gateway: GatewaySettings::default(),

@@ -86,6 +86,41 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "rerank.deadline_milliseconds",
         "must be shorter than `server.timeout_seconds`, or the retrieval order is never reached",
     );
+    let audience = &settings.audience;
+    for (key, number, most, of) in [
+        ("audience.limit", audience.limit, audience.maximum_limit, "audience.maximum_limit"),
+        (
+            "audience.candidates",
+            audience.candidates,
+            audience.maximum_candidates,
+            "audience.maximum_candidates",
+        ),
+        (
+            "audience.maximum_candidates",
+            audience.maximum_candidates,
+            store.embedded.maximum_results.min(store.server.maximum_results),
+            "store.embedded.maximum_results` and `store.server.maximum_results",
+        ),
+        (
+            "audience.segments",
+            audience.segments,
+            audience.maximum_segments,
+            "audience.maximum_segments",
+        ),
+    ] {
+        check(
+            number >= 1 && number <= most,
+            key,
+            &format!("must be at least 1 and not above `{of}`"),
+        );
+    }
+    check(audience.maximum_items >= 1, "audience.maximum_items", "must be at least 1");
+    check(audience.timeout_seconds >= 1, "audience.timeout_seconds", "must be at least 1");
+    check(
+        (0.0..=1.0).contains(&audience.threshold),
+        "audience.threshold",
+        "is a probability: it must be from 0 to 1",
+    );
     check(ratings.like_from.is_finite(), "ratings.like_from", "must be a finite number");
     check(
         ratings.dislike_to < ratings.like_from,
@@ -186,6 +221,8 @@ mod tests {
             "[store.existing_items]\ntitle = \"name\"\n",
             "line 1: store.existing_items: needs `store",
         );
+        check("[audience]\nlimit = 0\n", "line 2: audience.limit: must be at least 1");
+        check("[audience]\nthreshold = 1.5\n", "line 2: audience.threshold: is a probability");
         check("[gateway]\nupstream_api_key = \"k\"\n", "line 2: gateway.upstream_api_key");
         check("[gateway]\ncertificate = \"c.pem\"\n", "line 2: gateway.certificate");
         check(

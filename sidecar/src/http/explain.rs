@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use utoipa::ToSchema;
-use whyrank_plugin::{ExplanationRecord, ItemId, Source, UserId};
+use whyrank_plugin::{ExplanationRecord, ItemId, UserId};
 
 use super::json::Json;
 use super::{Api, ApiError, Cause, ErrorBody};
@@ -64,15 +64,7 @@ impl From<ExplanationRecord> for ExplainResponse {
         Self {
             user: record.user_external_id,
             item: record.item_external_id,
-            explanation: Reasons {
-                positive: record.explanation.positive,
-                negative: record.explanation.negative,
-                source: match provenance.source {
-                    Source::Llm => "llm".to_owned(),
-                    Source::Template => "template".to_owned(),
-                },
-                generator: provenance.generator,
-            },
+            explanation: Reasons::of(record.explanation, provenance.clone()),
             prompt_version: provenance.prompt_version,
             profile_version: provenance.profile_version,
             attempts: provenance.attempts,

@@ -1,6 +1,7 @@
 //! The HTTP API: recommendations, explanations, health, metrics and its own description.
 
 mod admission;
+mod audience;
 mod error;
 mod explain;
 mod health;
@@ -26,6 +27,7 @@ use utoipa_axum::routes;
 pub use error::{ApiError, Cause, ErrorBody};
 pub use explain::{ExplainRequest, ExplainResponse};
 
+use crate::audience::Audiences;
 use crate::config::ServerSettings;
 use crate::inference::Inference;
 use crate::metrics::Metrics;
@@ -43,6 +45,7 @@ pub struct Api {
 #[derive(Debug)]
 struct Inner {
     reranker: Reranker,
+    audiences: Audiences,
     storage: Storage,
     inference: Inference,
     desk: Option<WritingDesk>,
@@ -65,6 +68,8 @@ struct Description;
 pub struct ApiParts {
     /// Answers requests for recommendations.
     pub reranker: Reranker,
+    /// Answers requests for audiences.
+    pub audiences: Audiences,
     /// The collections.
     pub storage: Storage,
     /// Answers Qdrant's requests for vectors.
@@ -80,11 +85,20 @@ pub struct ApiParts {
 impl Api {
     /// Puts an API together.
     pub fn new(parts: ApiParts) -> Self {
-        let ApiParts { reranker, storage, inference, desk, metrics, settings } = parts;
+        let ApiParts { reranker, audiences, storage, inference, desk, metrics, settings } = parts;
         let admission = Arc::new(Semaphore::new(settings.maximum_requests));
         let stopping = AtomicBool::new(false);
-        let inner =
-            Inner { reranker, storage, inference, desk, metrics, settings, admission, stopping };
+        let inner = Inner {
+            reranker,
+            audiences,
+            storage,
+            inference,
+            desk,
+            metrics,
+            settings,
+            admission,
+            stopping,
+        };
         Self { inner: Arc::new(inner), health_only: false }
     }
 
@@ -114,6 +128,7 @@ impl Api {
         OpenApiRouter::with_openapi(Description::openapi())
             .routes(routes!(recommend::recommend))
             .routes(routes!(explain::explain))
+            .routes(routes!(audience::audience))
     }
 
     /// The description that `/openapi.json` answers.

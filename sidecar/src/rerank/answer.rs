@@ -1,6 +1,6 @@
 //! Stage 6: the results as the caller sees them, with the written reasons of those that are shown.
 
-use whyrank_plugin::{ExplanationState, ItemId, Source};
+use whyrank_plugin::{ExplanationState, ItemId};
 
 use super::Reranker;
 use super::rank::Ranking;
@@ -77,14 +77,7 @@ pub(super) async fn add_reasons(
         }
     };
     for ((_, result), record) in written.iter_mut().zip(records) {
-        result.explanation = record.map(|record| Reasons {
-            positive: record.explanation.positive,
-            negative: record.explanation.negative,
-            source: match record.provenance.source {
-                Source::Llm => "llm".to_owned(),
-                Source::Template => "template".to_owned(),
-            },
-            generator: record.provenance.generator,
-        });
+        result.explanation =
+            record.map(|record| Reasons::of(record.explanation, record.provenance));
     }
 }

@@ -1,8 +1,10 @@
 //! Who the consumer of a request is: one in the store, or one who is only a history.
 
+use std::collections::HashMap;
+
 use anyhow::Context;
 use whyrank_plugin::records::ITEM_VECTOR;
-use whyrank_plugin::{ItemId, Selection, Statistics, UserId, UserRecord};
+use whyrank_plugin::{ItemId, PointId, Selection, Statistics, UserId, UserRecord};
 
 use super::Reranker;
 use super::request::GivenInteraction;
@@ -37,33 +39,47 @@ pub(super) async fn by_id(
         );
         ApiError::new(Cause::UnknownUser, message)
     })?;
-    let Some(vector) = record.vector.clone() else {
+    if record.vector.is_none() {
         let message = format!("consumer {called:?} has no vector yet; run `whyrank train vectors`");
         return Err(ApiError::new(Cause::NotReady, message));
-    };
-    let state = ConsumerState {
-        vector,
-        history: history_vectors(reranker, &record).await?,
-        statistics: record.statistics,
-    };
-    Ok(Consumer { user: Some((id, record.external_id)), state, seen: record.seen })
+    }
+    let consumer = of_records(reranker, vec![record]).await?.pop();
+    Ok(consumer.context("a consumer with a vector")?)
 }
 
-/// The latest items of a consumer with their vectors, oldest first; items that are gone are left out.
-async fn history_vectors(
+/// The consumers of these records, in order, without those who have no vector. The items of all
+/// histories are read in one call, each once; those that are gone are left out.
+pub(super) async fn of_records(
     reranker: &Reranker,
-    record: &UserRecord,
-) -> anyhow::Result<Vec<(Vec<f32>, f32)>> {
+    records: Vec<UserRecord>,
+) -> anyhow::Result<Vec<Consumer>> {
     let length = reranker.history_length();
-    let latest: Vec<_> = record.history.iter().take(length).rev().collect();
-    let ids: Vec<_> = latest.iter().map(|entry| entry.item.point()).collect();
+    let entries = records.iter().flat_map(|record| record.history.iter().take(length));
+    let mut ids: Vec<PointId> = entries.map(|entry| entry.item.point()).collect();
+    ids.sort_unstable();
+    ids.dedup();
     let storage = &reranker.storage;
     let selection = Selection::vectors([ITEM_VECTOR]);
-    let points = storage.store().read(&storage.settings().items, &ids, &selection).await?;
-    let pairs = latest.iter().zip(points).filter_map(|(entry, point)| {
-        point?.vectors.remove(ITEM_VECTOR).map(|vector| (vector, entry.rating))
+    let points = if ids.is_empty() {
+        Vec::new()
+    } else {
+        storage.store().read(&storage.settings().items, &ids, &selection).await?
+    };
+    let vectors: HashMap<PointId, Vec<f32>> = points
+        .into_iter()
+        .flatten()
+        .filter_map(|mut point| Some((point.id, point.vectors.remove(ITEM_VECTOR)?)))
+        .collect();
+    let consumers = records.into_iter().filter_map(|record| {
+        let latest = record.history.iter().take(length).rev();
+        let history = latest
+            .filter_map(|entry| Some((vectors.get(&entry.item.point())?.clone(), entry.rating)))
+            .collect();
+        let state =
+            ConsumerState { vector: record.vector?, history, statistics: record.statistics };
+        Some(Consumer { user: Some((record.id, record.external_id)), state, seen: record.seen })
     });
-    Ok(pairs.collect())
+    Ok(consumers.collect())
 }
 
 /// A consumer who is only a history: the vector is folded in from the items' vectors, or from those
@@ -98,7 +114,9 @@ pub(super) async fn from_history(
                 seen.push(id);
                 known_vector(reranker, id, item, place).await?
             }
-            (None, Some(text)) => described_vector(reranker, text, place).await?,
+            (None, Some(text)) => {
+                described_vector(reranker, text, &format!("history[{place}].text")).await?
+            }
             _ => {
                 let message = format!("`history[{place}]` needs either `item` or `text`");
                 return Err(invalid(message));
@@ -129,19 +147,20 @@ async fn known_vector(
     })
 }
 
-async fn described_vector(
+/// The item vector of a text; `field` is how an error names where it was given.
+pub(super) async fn described_vector(
     reranker: &Reranker,
     text: &str,
-    place: usize,
+    field: &str,
 ) -> Result<Vec<f32>, ApiError> {
     if text.trim().is_empty() {
-        let message = format!("`history[{place}].text` is empty");
+        let message = format!("`{field}` is empty");
         return Err(ApiError::new(Cause::Invalid, message));
     }
     let (cold_start, text) = (reranker.cold_start()?, text.to_owned());
     // Embedding takes milliseconds of pure computation, which must not hold up other requests.
     let vector = tokio::task::spawn_blocking(move || cold_start.item_from_text(&text))
         .await
-        .context("embedding a history text")??;
+        .context("embedding a text")??;
     Ok(vector)
 }

@@ -5,6 +5,7 @@
 //! error that plain Qdrant would not have given, never a lost or doubled item.
 
 mod answer;
+mod batch;
 mod consumer;
 mod gateway;
 mod rank;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use whyrank_plugin::{Candidate, Codes, ExplanationState, ItemId};
 
+pub(crate) use batch::{CampaignItem, Response};
 pub use request::{
     ContributionsView, Degradation, GivenInteraction, Reasons, RecommendRequest, RecommendResponse,
     Recommendation, StageReport,

@@ -22,6 +22,8 @@ pub(super) struct Ranking {
     pub(super) states: Vec<ExplanationState>,
     /// The account of the first places, in the order of the ranking; empty if not asked for.
     pub(super) contributions: Vec<Contributions>,
+    /// The codes that each candidate was scored with, in retrieval order.
+    pub(super) codes: Vec<Option<Codes>>,
 }
 
 pub(super) fn rank(
@@ -32,21 +34,42 @@ pub(super) fn rank(
     accounted: usize,
     clock: &mut StageClock,
 ) -> Result<Ranking, Fault> {
-    let completed = complete(models, retrieved, stored, clock)?;
-    let codes: Vec<Option<&Codes>> = completed.iter().map(|(codes, _)| codes.as_ref()).collect();
-    let scale = reranker.scale;
-    let contexts: Vec<Vec<f32>> = retrieved
-        .items
-        .iter()
-        .map(|item| features::context(&retrieved.consumer, &item.vector, item.statistics, scale))
-        .collect();
-    let inputs: Vec<CandidateInput<'_>> = retrieved
-        .items
-        .iter()
-        .zip(&codes)
-        .zip(&contexts)
-        .map(|((item, codes), context)| input(item, *codes, context))
-        .collect();
+    let completed = complete(models, retrieved, stored)?;
+    clock.lap("complete", format!("{} predicted", completed.predicted()));
+    let mut ranking = score(reranker, models, retrieved, completed)?;
+    clock.lap("rank", format!("{} candidates in one run", ranking.order.len()));
+    ranking.contributions = account(reranker, models, retrieved, &ranking, accounted)?;
+    clock.lap("account", format!("{} results", ranking.contributions.len()));
+    Ok(ranking)
+}
+
+/// Stages 3 to 5 for candidates whose stored codes were read already, by whoever reads those of
+/// many consumers at once.
+pub(super) fn rank_recalled(
+    reranker: &Reranker,
+    models: &RerankModels,
+    retrieved: &Retrieved,
+    stored: Vec<Option<Codes>>,
+    accounted: usize,
+) -> Result<Ranking, Fault> {
+    let completed = complete(models, retrieved, stored)?;
+    let mut ranking = score(reranker, models, retrieved, completed)?;
+    ranking.contributions = account(reranker, models, retrieved, &ranking, accounted)?;
+    Ok(ranking)
+}
+
+/// Stage 4: all candidates in one run.
+fn score(
+    reranker: &Reranker,
+    models: &RerankModels,
+    retrieved: &Retrieved,
+    completed: Completed,
+) -> Result<Ranking, Fault> {
+    let Completed { codes, states } = completed;
+    let contexts = contexts(reranker, retrieved);
+    let inputs = retrieved.items.iter().zip(&codes).zip(&contexts);
+    let inputs: Vec<CandidateInput<'_>> =
+        inputs.map(|((item, codes), context)| input(item, codes.as_ref(), context)).collect();
     let rows = retrieved.consumer.history_rows();
     let consumer = retrieved.consumer.input(&rows);
     let scores = models.ranker.score(&consumer, &inputs).map_err(Fault::model)?;
@@ -57,14 +80,39 @@ pub(super) fn rank(
         return Err(Fault::model(format!("the score of item {item} is not a finite number")));
     }
     let order = order(&values);
-    clock.lap("rank", format!("{} candidates in one run", inputs.len()));
-    let first: Vec<CandidateInput<'_>> =
-        order.iter().take(accounted).map(|place| inputs[*place]).collect();
+    Ok(Ranking { order, scores, values, states, contributions: Vec::new(), codes })
+}
+
+/// Stage 5: the account of the first places.
+fn account(
+    reranker: &Reranker,
+    models: &RerankModels,
+    retrieved: &Retrieved,
+    ranking: &Ranking,
+    accounted: usize,
+) -> Result<Vec<Contributions>, Fault> {
+    let places: Vec<usize> = ranking.order.iter().take(accounted).copied().collect();
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let contexts = contexts(reranker, retrieved);
+    let first: Vec<CandidateInput<'_>> = places
+        .iter()
+        .map(|place| {
+            input(&retrieved.items[*place], ranking.codes[*place].as_ref(), &contexts[*place])
+        })
+        .collect();
+    let rows = retrieved.consumer.history_rows();
+    let consumer = retrieved.consumer.input(&rows);
     let contributions = models.ranker.contributions(&consumer, &first).map_err(Fault::model)?;
-    let contributions = contributions.iter().map(|account| kind.account(account)).collect();
-    clock.lap("account", format!("{} results", first.len()));
-    let states = completed.iter().map(|(_, state)| *state).collect();
-    Ok(Ranking { order, scores, values, states, contributions })
+    let kind = reranker.settings.score;
+    Ok(contributions.iter().map(|account| kind.account(account)).collect())
+}
+
+fn contexts(reranker: &Reranker, retrieved: &Retrieved) -> Vec<Vec<f32>> {
+    let (consumer, scale) = (&retrieved.consumer, reranker.scale);
+    let items = retrieved.items.iter();
+    items.map(|item| features::context(consumer, &item.vector, item.statistics, scale)).collect()
 }
 
 /// The codes of the first candidate, written or predicted.
@@ -73,10 +121,9 @@ pub(super) async fn codes(
     models: &RerankModels,
     retrieved: &Retrieved,
 ) -> Result<Option<Codes>, Fault> {
-    let mut clock = StageClock::start(&reranker.metrics);
     let stored = recall(reranker, retrieved.user_id(), retrieved.item_ids()).await?;
-    let mut completed = complete(models, retrieved, stored, &mut clock)?;
-    Ok(completed.pop().and_then(|(codes, _)| codes))
+    let mut completed = complete(models, retrieved, stored)?;
+    Ok(completed.codes.pop().flatten())
 }
 
 fn input<'a>(
@@ -107,7 +154,14 @@ pub(super) async fn recall(
     items: impl ExactSizeIterator<Item = ItemId>,
 ) -> Result<Vec<Option<Codes>>, Fault> {
     let Some(user) = user else { return Ok(vec![None; items.len()]) };
-    let pairs = items.map(|item| (user, item));
+    stored_codes(reranker, items.map(|item| (user, item)).collect()).await
+}
+
+/// The stored codes of these pairs, in one batched read.
+pub(super) async fn stored_codes(
+    reranker: &Reranker,
+    pairs: Vec<(UserId, ItemId)>,
+) -> Result<Vec<Option<Codes>>, Fault> {
     let storage = &reranker.storage;
     let collection = &storage.settings().explanations;
     let found = records::read_pair_codes(storage.store().as_ref(), collection, pairs)
@@ -122,13 +176,24 @@ pub(super) async fn recall(
     Ok(codes.collect())
 }
 
+/// The codes of all candidates and where they came from.
+struct Completed {
+    codes: Vec<Option<Codes>>,
+    states: Vec<ExplanationState>,
+}
+
+impl Completed {
+    fn predicted(&self) -> usize {
+        self.states.iter().filter(|state| **state == ExplanationState::Predicted).count()
+    }
+}
+
 /// Stage 3: codes for the pairs that nothing is written for.
 fn complete(
     models: &RerankModels,
     retrieved: &Retrieved,
     stored: Vec<Option<Codes>>,
-    clock: &mut StageClock,
-) -> Result<Vec<(Option<Codes>, ExplanationState)>, Fault> {
+) -> Result<Completed, Fault> {
     let missing: Vec<RetrievedItem> = retrieved
         .items
         .iter()
@@ -147,7 +212,6 @@ fn complete(
         let rows = codes.positive.rows().into_iter().zip(codes.negative.rows());
         predicted.extend(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }));
     }
-    clock.lap("complete", format!("{} predicted", predicted.len()));
     let mut predicted = predicted.into_iter();
     let completed = stored.into_iter().map(|codes| match codes {
         Some(codes) => (Some(codes), ExplanationState::Written),
@@ -156,7 +220,8 @@ fn complete(
             None => (None, ExplanationState::Absent),
         },
     });
-    Ok(completed.collect())
+    let (codes, states) = completed.unzip();
+    Ok(Completed { codes, states })
 }
 
 impl ScoreKind {

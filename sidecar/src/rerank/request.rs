@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use whyrank_plugin::{Contributions, ExplanationState};
+use whyrank_plugin::{Contributions, Explanation, ExplanationState, Provenance, Source};
 
 /// A request for recommendations: for a consumer in the store, or for one given only by a history.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -103,6 +103,21 @@ pub struct Reasons {
     pub source: String,
     /// The generator and its model.
     pub generator: String,
+}
+
+impl Reasons {
+    /// The texts of a stored explanation.
+    pub(crate) fn of(explanation: Explanation, provenance: Provenance) -> Self {
+        Self {
+            positive: explanation.positive,
+            negative: explanation.negative,
+            source: match provenance.source {
+                Source::Llm => "llm".to_owned(),
+                Source::Template => "template".to_owned(),
+            },
+            generator: provenance.generator,
+        }
+    }
 }
 
 /// The share of each input group in the score; `base` and the groups add up to it.

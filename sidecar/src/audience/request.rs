@@ -1,0 +1,126 @@
+//! What a caller asks of an audience and what is answered, as they stand on the wire.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use whyrank_plugin::ExplanationState;
+
+use crate::rerank::{ContributionsView, Reasons, StageReport};
+
+/// A request for the consumers most likely to respond to items, or to a campaign in words.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AudienceRequest {
+    /// The items, by the ids the data gave them. Either these or a `campaign`.
+    pub items: Option<Vec<String>>,
+    /// A campaign described in words.
+    pub campaign: Option<String>,
+    /// How many consumers; the configured limit if absent.
+    pub limit: Option<usize>,
+    /// How many consumers are retrieved and ranked; the configured number if absent.
+    pub candidates: Option<usize>,
+    /// A filter on consumers, in Qdrant's JSON.
+    #[schema(value_type = Option<Object>)]
+    pub filter: Option<serde_json::Value>,
+    /// Whether consumers who have interacted with one of the items are left out; the configured
+    /// choice if absent.
+    pub exclude_seen: Option<bool>,
+    /// The probability from which on a consumer counts to the expected size.
+    pub threshold: Option<f32>,
+    /// How many groups the audience is divided into by its reasons; 0 for none.
+    pub segments: Option<usize>,
+}
+
+/// The consumers most likely to respond, with an account of why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AudienceResponse {
+    /// The items that were asked for.
+    pub items: Vec<AudienceItem>,
+    /// The campaign, if one was described.
+    pub campaign: Option<String>,
+    /// How many consumers were retrieved and ranked.
+    pub candidates: usize,
+    /// How large a response is expected among them.
+    pub expected: ExpectedSize,
+    /// The consumers, most likely first.
+    pub consumers: Vec<AudienceMember>,
+    /// The returned consumers grouped by their reasons, largest group first.
+    pub segments: Vec<Segment>,
+    /// What each stage did and how long it took, in order.
+    pub stages: Vec<StageReport>,
+}
+
+/// An item of the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AudienceItem {
+    /// The item's id as the data gave it.
+    pub item: String,
+    /// Its title.
+    pub title: String,
+}
+
+/// The expected size at a probability threshold, over all ranked candidates. The probabilities are
+/// the ranker's own: as well calibrated as its training left them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExpectedSize {
+    /// The threshold.
+    pub threshold: f32,
+    /// Consumers whose probability reaches it.
+    pub consumers: usize,
+    /// The sum of their probabilities: how many of them are expected to respond.
+    pub responses: f64,
+    /// The sum over all ranked candidates.
+    pub responses_of_all: f64,
+}
+
+/// One consumer of an audience.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AudienceMember {
+    /// The consumer's id as the data gave it.
+    pub user: String,
+    /// Place in the audience, from 1.
+    pub rank: u32,
+    /// Place in the retrieval order, from 1.
+    pub retrieval_rank: u32,
+    /// The predicted probability of a like.
+    pub probability: f32,
+    /// The predicted rating.
+    pub rating: f32,
+    /// The item that suits the consumer best; absent for a campaign in words.
+    pub item: Option<String>,
+    /// The segment, as a place in `segments`.
+    pub segment: Option<usize>,
+    /// Where the explanation codes came from: `written`, `predicted` or `absent`.
+    #[schema(value_type = String)]
+    pub state: ExplanationState,
+    /// The written reasons, where there are some.
+    pub explanation: Option<Reasons>,
+    /// The item that these reasons are about, where it is not the one of the request: of a campaign
+    /// in words, what the consumer likes for the reason nearest to the words.
+    pub reasons_about: Option<String>,
+    /// The account of the score.
+    pub contributions: Option<ContributionsView>,
+}
+
+/// Consumers with like reasons.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Segment {
+    /// The words that set its reasons apart from those of the other segments.
+    pub name: String,
+    /// Consumers in it.
+    pub size: usize,
+    /// Their mean probability.
+    pub mean_probability: f32,
+    /// The written reason for that lies nearest to the segment's centre.
+    pub typical: Option<SegmentText>,
+    /// The written reason against that lies nearest to the centre: the objection to answer.
+    pub objection: Option<SegmentText>,
+}
+
+/// A written text and the item that it is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SegmentText {
+    /// The text.
+    pub text: String,
+    /// The item.
+    pub item: String,
+}

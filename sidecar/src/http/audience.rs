@@ -1,0 +1,41 @@
+//! `POST /v1/audiences`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+
+use super::json::Json;
+use super::{Api, ApiError, Cause, ErrorBody};
+use crate::audience::{AudienceRequest, AudienceResponse};
+
+/// The consumers most likely to respond to items or to a campaign in words, with the reasons, the
+/// expected size, and the groups that the reasons make.
+#[utoipa::path(
+    post,
+    path = "/v1/audiences",
+    request_body = AudienceRequest,
+    responses(
+        (status = 200, description = "The consumers, most likely first.", body = AudienceResponse),
+        (status = 400, description = "The body is not JSON.", body = ErrorBody),
+        (status = 404, description = "An item is not in the store.", body = ErrorBody),
+        (status = 413, description = "The body is too large.", body = ErrorBody),
+        (status = 422, description = "A value cannot be used.", body = ErrorBody),
+        (status = 429, description = "Too many requests are in hand.", body = ErrorBody),
+        (status = 503, description = "Models or store are not ready.", body = ErrorBody),
+        (status = 504, description = "The audience took too long.", body = ErrorBody),
+    )
+)]
+pub(super) async fn audience(
+    State(api): State<Api>,
+    Json(request): Json<AudienceRequest>,
+) -> Result<axum::Json<AudienceResponse>, ApiError> {
+    let audiences = &api.inner.audiences;
+    let limit = Duration::from_secs(audiences.timeout_seconds());
+    let work = async {
+        tokio::time::timeout(limit, audiences.audience(&request)).await.unwrap_or_else(|_| {
+            let message = "the audience took longer than `audience.timeout_seconds`";
+            Err(ApiError::new(Cause::Deadline, message))
+        })
+    };
+    api.observed("audiences", work).await.map(axum::Json)
+}

@@ -1,0 +1,154 @@
+//! The same ranking the other way round: a few items, many consumers. Every consumer is ranked as a
+//! request of their own would be, over codes and histories that were read for all of them at once.
+
+use anyhow::Context;
+use whyrank_models::ranker::Score;
+use whyrank_plugin::{
+    Candidate, Codes, Contributions, ExplanationState, ItemId, ItemRecord, Statistics, UserId,
+    UserRecord,
+};
+
+use super::retrieve::{Retrieved, RetrievedItem};
+use super::{Fault, Reranker, consumer, rank};
+use crate::http::{ApiError, Cause};
+
+/// Something to be shown to consumers: a stored item, or one that is only described.
+#[derive(Debug, Clone)]
+pub(crate) struct CampaignItem(RetrievedItem);
+
+/// How one consumer is predicted to respond to the item of the campaign that suits them best.
+#[derive(Debug, Clone)]
+pub(crate) struct Response {
+    pub(crate) user: UserId,
+    /// The consumer's id as the data gave it.
+    pub(crate) external_id: String,
+    /// The place of the item among those of the campaign.
+    pub(crate) item: usize,
+    pub(crate) score: Score,
+    pub(crate) state: ExplanationState,
+    pub(crate) codes: Option<Codes>,
+    pub(crate) contributions: Option<Contributions>,
+}
+
+impl CampaignItem {
+    /// A stored item.
+    pub(crate) fn stored(record: ItemRecord) -> Self {
+        Self(RetrievedItem::of_record(candidate(record.id), record))
+    }
+
+    /// An item that is only a text; nobody has rated it, and nothing is written about it.
+    pub(crate) fn described(text: &str, vector: Vec<f32>) -> Self {
+        Self(RetrievedItem {
+            candidate: candidate(ItemId::from_external(&format!("campaign: {text}"))),
+            external_id: String::new(),
+            title: text.to_owned(),
+            vector,
+            statistics: Statistics::default(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> ItemId {
+        self.0.candidate.item
+    }
+
+    /// The id as the data gave it; empty for a description.
+    pub(crate) fn external_id(&self) -> &str {
+        &self.0.external_id
+    }
+
+    pub(crate) fn title(&self) -> &str {
+        &self.0.title
+    }
+
+    pub(crate) fn vector(&self) -> &[f32] {
+        &self.0.vector
+    }
+}
+
+fn candidate(item: ItemId) -> Candidate {
+    Candidate { item, retrieval_score: 0.0, retrieval_rank: 1 }
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> Self {
+        let cause = match fault.reason {
+            "store" | "no_model" => Cause::NotReady,
+            _ => Cause::Internal,
+        };
+        Self::new(cause, fault.message)
+    }
+}
+
+impl Reranker {
+    /// The item vector of a text.
+    ///
+    /// # Errors
+    /// When it is empty, or there is no model that places texts among the items.
+    pub(crate) async fn vector_of_text(
+        &self,
+        text: &str,
+        field: &str,
+    ) -> Result<Vec<f32>, ApiError> {
+        consumer::described_vector(self, text, field).await
+    }
+
+    /// The responses of these consumers, in order, without those who have no vector. The account
+    /// costs as much as ranking 32 items, so it is meant for those who are shown.
+    ///
+    /// # Errors
+    /// When there is no trained ranker, the store cannot be read, or an input does not fit.
+    pub(crate) async fn responses(
+        &self,
+        users: Vec<UserRecord>,
+        items: &[CampaignItem],
+        accounted: bool,
+    ) -> Result<Vec<Response>, ApiError> {
+        let models = self.models.clone().ok_or_else(|| {
+            let message = "there is no trained ranker; run `whyrank train`";
+            ApiError::new(Cause::NotReady, message)
+        })?;
+        let items: Vec<RetrievedItem> = items.iter().map(|item| item.0.clone()).collect();
+        let consumers = consumer::of_records(self, users).await?;
+        let known: Vec<UserId> = consumers
+            .iter()
+            .filter_map(|consumer| consumer.user.as_ref().map(|(id, _)| *id))
+            .collect();
+        let pairs = known
+            .iter()
+            .flat_map(|user| items.iter().map(move |item| (*user, item.candidate.item)));
+        let mut stored = rank::stored_codes(self, pairs.collect()).await?.into_iter();
+        let reranker = self.clone();
+        // Pure computation of up to seconds, which must not hold up other requests.
+        let work = move || -> Result<Vec<Response>, Fault> {
+            let mut responses = Vec::with_capacity(consumers.len());
+            for consumer in consumers {
+                let codes = stored.by_ref().take(items.len()).collect();
+                let Some((user, external_id)) = consumer.user.clone() else { continue };
+                let retrieved = Retrieved {
+                    user: consumer.user,
+                    consumer: consumer.state,
+                    items: items.clone(),
+                };
+                let ranked = rank::rank_recalled(
+                    &reranker,
+                    &models,
+                    &retrieved,
+                    codes,
+                    usize::from(accounted),
+                )?;
+                let Some(best) = ranked.order.first().copied() else { continue };
+                responses.push(Response {
+                    user,
+                    external_id,
+                    item: best,
+                    score: ranked.scores[best],
+                    state: ranked.states[best],
+                    codes: ranked.codes[best].clone(),
+                    contributions: ranked.contributions.first().copied(),
+                });
+            }
+            Ok(responses)
+        };
+        Ok(tokio::task::spawn_blocking(work).await.context("ranking an audience")??)
+    }
+}
