@@ -17,9 +17,9 @@ use crate::progress::Terminal;
 const ROWS: usize = 20;
 
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("subject").required(true).args(["items", "campaign"])))]
 pub(super) struct AudienceArguments {
     /// The items, by the ids that the data gave them.
-    #[arg(required_unless_present = "campaign", conflicts_with = "campaign")]
     items: Vec<String>,
     /// A campaign described in words, in place of items.
     #[arg(long)]

@@ -1,0 +1,174 @@
+//! Audiences through the real binary: by command line and HTTP, over the embedded engine, and over a
+//! real Qdrant server where there is one.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use whyrank_tests::{BARE_ITEM, Installation, RealQdrant, Server};
+
+/// "Toy Story", which about half of the consumers have rated.
+const KNOWN_ITEM: &str = "1";
+
+async fn post(server: &Server, body: &Value) -> Result<(StatusCode, Value)> {
+    let url = format!("{}/v1/audiences", server.url);
+    let response = reqwest::Client::new().post(url).json(body).send().await?;
+    Ok((response.status(), response.json().await?))
+}
+
+fn consumers(answer: &Value) -> Result<&Vec<Value>> {
+    answer["consumers"].as_array().context("`consumers` is a list")
+}
+
+fn users(answer: &Value) -> Result<HashSet<String>> {
+    let ids = consumers(answer)?.iter().map(|c| c["user"].as_str().map(str::to_owned));
+    ids.collect::<Option<HashSet<_>>>().context("every consumer has an id")
+}
+
+/// Who has rated the item, from the data itself.
+fn raters(installation: &Installation, item: &str) -> Result<HashSet<String>> {
+    let text = std::fs::read_to_string(installation.path().join("interactions.tsv"))?;
+    let rows = text.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>());
+    Ok(rows.filter(|row| row[1] == item).map(|row| row[0].to_owned()).collect())
+}
+
+/// What must hold of every audience.
+fn sound(answer: &Value) -> Result<()> {
+    let shown = consumers(answer)?;
+    ensure!(!shown.is_empty(), "an empty audience: {answer}");
+    let probability = |consumer: &Value| consumer["probability"].as_f64().unwrap_or(f64::NAN);
+    let probabilities: Vec<f64> = shown.iter().map(probability).collect();
+    ensure!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)), "{probabilities:?}");
+    ensure!(probabilities.windows(2).all(|pair| pair[0] >= pair[1]), "{probabilities:?}");
+    ensure!(users(answer)?.len() == shown.len(), "a consumer appears twice");
+    for consumer in shown {
+        let account = &consumer["contributions"];
+        let parts = ["base", "user_item", "positive", "negative", "history", "context"];
+        let sum: f64 = parts.iter().filter_map(|part| account[part].as_f64()).sum();
+        ensure!((sum - probability(consumer)).abs() < 1e-3, "{consumer}");
+    }
+    let segments = answer["segments"].as_array().context("segments")?;
+    for (number, segment) in segments.iter().enumerate() {
+        let members: Vec<&Value> =
+            shown.iter().filter(|c| c["segment"].as_u64() == Some(number as u64)).collect();
+        ensure!(segment["size"].as_u64() == Some(members.len() as u64), "{segment}");
+        let mean = members.iter().map(|c| probability(c)).sum::<f64>() / members.len() as f64;
+        ensure!((mean - segment["mean_probability"].as_f64().unwrap_or_default()).abs() < 1e-3);
+        ensure!(!segment["name"].as_str().unwrap_or_default().is_empty(), "{segment}");
+    }
+    Ok(())
+}
+
+async fn audiences_hold(installation: &Installation) -> Result<()> {
+    let known = raters(installation, KNOWN_ITEM)?;
+    ensure!(known.len() > 10, "the item is known to few consumers");
+    let server = installation.serve(&["--role", "api"])?;
+
+    let (status, fresh) = post(&server, &json!({ "items": [KNOWN_ITEM], "limit": 200 })).await?;
+    ensure!(status == StatusCode::OK, "{fresh}");
+    sound(&fresh)?;
+    ensure!(users(&fresh)?.is_disjoint(&known), "consumers who know the item were to be left out");
+    ensure!(fresh["segments"].as_array().is_some_and(|s| s.len() > 1), "{}", fresh["segments"]);
+
+    let everyone = json!({ "items": [KNOWN_ITEM], "limit": 200, "exclude_seen": false });
+    let (_, everyone) = post(&server, &everyone).await?;
+    sound(&everyone)?;
+    ensure!(users(&everyone)?.is_superset(&known), "nobody was to be left out");
+    ensure!(everyone["candidates"].as_u64() == Some(120), "{}", everyone["candidates"]);
+
+    // The expected size counts all that were ranked, not only those shown.
+    let threshold = 0.3;
+    let few = json!({
+        "items": [KNOWN_ITEM], "limit": 5, "candidates": 120, "exclude_seen": false,
+        "threshold": threshold, "segments": 0,
+    });
+    let (_, few) = post(&server, &few).await?;
+    sound(&few)?;
+    ensure!(consumers(&few)?.len() == 5 && few["segments"] == json!([]));
+    let likes: Vec<f64> =
+        consumers(&everyone)?.iter().filter_map(|c| c["probability"].as_f64()).collect();
+    let above: Vec<f64> = likes.iter().copied().filter(|p| *p >= threshold).collect();
+    let expected = &few["expected"];
+    ensure!(expected["consumers"].as_u64() == Some(above.len() as u64), "{expected}");
+    let responses = expected["responses"].as_f64().context("responses")?;
+    ensure!((responses - above.iter().sum::<f64>()).abs() < 1e-2, "{expected}");
+
+    let filter =
+        json!({ "must": [{ "key": "attributes.occupation", "match": { "value": "student" } }] });
+    let (status, students) =
+        post(&server, &json!({ "items": [KNOWN_ITEM], "filter": filter, "limit": 200 })).await?;
+    ensure!(status == StatusCode::OK, "{students}");
+    let of_all = users(&everyone)?.len();
+    ensure!((1..of_all).contains(&users(&students)?.len()), "the filter chose nobody or everybody");
+
+    let words = json!({ "campaign": "loud space battles for people who hate romance" });
+    let (status, campaign) = post(&server, &words).await?;
+    ensure!(status == StatusCode::OK, "{campaign}");
+    sound(&campaign)?;
+    ensure!(consumers(&campaign)?.iter().all(|c| c["item"].is_null()));
+
+    for (body, expected, named) in [
+        (json!({ "items": ["no such item"] }), StatusCode::NOT_FOUND, "no such item"),
+        (json!({}), StatusCode::UNPROCESSABLE_ENTITY, "campaign"),
+        (json!({ "items": [], }), StatusCode::UNPROCESSABLE_ENTITY, "items"),
+        (json!({ "items": ["1"], "campaign": "a" }), StatusCode::UNPROCESSABLE_ENTITY, "campaign"),
+        (json!({ "campaign": "" }), StatusCode::UNPROCESSABLE_ENTITY, "campaign"),
+        (json!({ "items": ["1"], "limit": 0 }), StatusCode::UNPROCESSABLE_ENTITY, "limit"),
+        (
+            json!({ "items": ["1"], "threshold": 1.5 }),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "threshold",
+        ),
+        (
+            json!({ "items": ["1"], "filter": { "must": 3 } }),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "filter",
+        ),
+        (json!({ "itmes": ["1"] }), StatusCode::UNPROCESSABLE_ENTITY, "itmes"),
+    ] {
+        let (status, answer) = post(&server, &body).await?;
+        ensure!(status == expected, "{body}: {status} {answer}");
+        ensure!(answer.to_string().contains(named), "{body}: {answer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn audiences_hold_over_the_embedded_engine() -> Result<()> {
+    audiences_hold(&Installation::trained()?).await
+}
+
+#[tokio::test]
+async fn audiences_hold_over_a_real_server() -> Result<()> {
+    let Some(real) = RealQdrant::named() else { return Ok(()) };
+    let (installation, _) = Installation::in_server(&real.grpc, &real.rest)?;
+    audiences_hold(&installation).await
+}
+
+#[test]
+fn an_audience_is_exported_whole_in_every_format() -> Result<()> {
+    let installation = Installation::trained()?;
+    let answer = installation.json(&["audience", KNOWN_ITEM, BARE_ITEM, "--limit", "50"])?;
+    sound(&answer)?;
+    let shown = consumers(&answer)?;
+    let first = shown[0]["user"].as_str().context("user")?;
+    for format in ["csv", "jsonl", "parquet"] {
+        let file = format!("audience.{format}");
+        let export = ["--limit", "50", "--format", format, "--output", &file];
+        installation.succeed(&[&["audience", KNOWN_ITEM, BARE_ITEM], &export[..]].concat())?;
+        let bytes = std::fs::read(installation.path().join(&file))?;
+        match format {
+            "parquet" => ensure!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1")),
+            _ => {
+                let text = String::from_utf8(bytes)?;
+                let header = usize::from(format == "csv");
+                ensure!(text.lines().count() == shown.len() + header, "{text}");
+                ensure!(text.lines().nth(header).is_some_and(|line| line.contains(first)));
+            }
+        }
+    }
+    let refused = installation.fail(&["audience"])?;
+    ensure!(refused.contains("--campaign"), "{refused}");
+    Ok(())
+}
