@@ -125,7 +125,7 @@ async fn audiences_hold(installation: &Installation) -> Result<()> {
             StatusCode::UNPROCESSABLE_ENTITY,
             "filter",
         ),
-        (json!({ "itmes": ["1"] }), StatusCode::UNPROCESSABLE_ENTITY, "itmes"),
+        (json!({ "unforeseen": ["1"] }), StatusCode::UNPROCESSABLE_ENTITY, "unforeseen"),
     ] {
         let (status, answer) = post(&server, &body).await?;
         ensure!(status == expected, "{body}: {status} {answer}");
