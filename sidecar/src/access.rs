@@ -14,7 +14,7 @@ const DIGITS: usize = 64;
 pub enum KeyRole {
     /// Everything.
     Admin,
-    /// Recommendations, explanations and inference.
+    /// Recommendations, explanations, comparisons and inference.
     Search,
     /// Audiences: the consumers, without the texts that tell what one of them likes.
     Campaign,
@@ -34,7 +34,9 @@ impl KeyRole {
     pub fn may(self, path: &str) -> bool {
         match (self, path) {
             (Self::Admin, _) | (_, "/openapi.json") => true,
-            (Self::Search, path) => matches!(path, "/" | "/v1/recommend" | "/v1/explain"),
+            (Self::Search, path) => {
+                matches!(path, "/" | "/v1/recommend" | "/v1/explain" | "/v1/compare")
+            }
             (Self::Campaign, path) => path == "/v1/audiences",
         }
     }

@@ -8,6 +8,8 @@
 //! - [`evidence`] finds what an explanation stands on, [`generator`] writes it, [`writing`] puts it into
 //!   the store; [`generate`] does so for many pairs, [`queue`] for those that requests ask for;
 //! - [`rerank`] answers requests in six stages, [`cold_start`] makes vectors for unknown consumers;
+//! - [`compare`] says why one item stands above another for a consumer;
+//! - [`access`] knows the API keys and what their roles reach;
 //! - [`audience`] asks the same ranker the other way round: which consumers an item or a campaign reaches;
 //! - [`http`] and [`cli`] are the surfaces, [`metrics`] and [`progress`] tell what is going on.
 //!
@@ -20,6 +22,7 @@ pub mod artifacts;
 pub mod audience;
 pub mod cli;
 pub mod cold_start;
+pub mod compare;
 pub mod config;
 pub mod evaluation;
 pub mod evidence;

@@ -154,3 +154,41 @@ async fn a_streamed_explanation_ends_with_the_whole_answer() -> Result<()> {
     assert_eq!(post(&server, "/v1/explain", &stored).await?.1, answer);
     Ok(())
 }
+
+#[tokio::test]
+async fn two_items_are_compared_by_what_tells_their_scores_apart() -> Result<()> {
+    let installation = Installation::trained()?;
+    let printed = installation.json(&["compare", "1", "50", "100"])?;
+    let server = installation.serve(&["--role", "api"])?;
+    let (status, answer) =
+        post(&server, "/v1/compare", &json!({ "user": "1", "items": ["100", "50"] })).await?;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let score = |side: &str| answer[side]["score"].as_f64().context("score");
+    let distance = score("above")? - score("below")?;
+    assert!(distance >= 0.0, "{answer}");
+    let differences = answer["differences"].as_array().context("differences")?;
+    let values: Vec<f64> = differences.iter().filter_map(|one| one["value"].as_f64()).collect();
+    assert_eq!(values.len(), 5, "{answer}");
+    assert!((values.iter().sum::<f64>() - distance).abs() < 1e-4, "{answer}");
+    assert!(values.is_sorted_by(|left, right| left >= right), "{values:?}");
+    // The order of the question and the way it is asked change nothing.
+    assert_eq!(printed["above"]["item"], answer["above"]["item"]);
+    // The same score as among the candidates of a recommendation.
+    let filter = json!({ "must": [{ "key": "external_id", "match": { "any": ["50", "100"] } }] });
+    let body = json!({ "user": "1", "filter": filter, "exclude_seen": false, "limit": 2 });
+    let (_, ranked) = post(&server, "/v1/recommend", &body).await?;
+    assert_eq!(items(&ranked)[0], answer["above"]["item"].as_str().context("item")?, "{ranked}");
+    let first = ranked["results"][0]["score"].as_f64().context("score")?;
+    assert!((first - score("above")?).abs() < 1e-3, "{ranked}");
+
+    for (body, expected) in [
+        (json!({ "user": "1", "items": ["50", "50"] }), StatusCode::UNPROCESSABLE_ENTITY),
+        (json!({ "user": "1", "items": ["50"] }), StatusCode::UNPROCESSABLE_ENTITY),
+        (json!({ "user": "nobody", "items": ["50", "100"] }), StatusCode::NOT_FOUND),
+        (json!({ "user": "1", "items": ["50", "nothing"] }), StatusCode::NOT_FOUND),
+    ] {
+        let (status, answer) = post(&server, "/v1/compare", &body).await?;
+        assert_eq!(status, expected, "{body}: {answer}");
+    }
+    Ok(())
+}

@@ -87,6 +87,15 @@ enum Command {
         #[arg(long)]
         stored: bool,
     },
+    /// Prints why one of two items stands above the other for a consumer.
+    Compare {
+        /// The consumer's id as the data gave it.
+        user: String,
+        /// One item's id as the data gave it.
+        first: String,
+        /// The other item's.
+        second: String,
+    },
     /// Checks the configuration and says what would be used.
     Check {
         /// Hashes all weights again instead of trusting the record of the last check.
@@ -202,6 +211,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Audience(arguments) => audience::audience(settings, arguments, json).await,
         Command::Explain { user, item, stored } => {
             query::explain(settings, user, item, stored, json).await
+        }
+        Command::Compare { user, first, second } => {
+            query::compare(settings, &user, [&first, &second], json).await
         }
         Command::Check { effective: true, .. } => check::effective(&settings, json),
         Command::Check { hashes, .. } => check::check(&settings, hashes, json).await,

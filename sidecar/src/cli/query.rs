@@ -1,12 +1,12 @@
-//! `whyrank recommend` and `whyrank explain`.
+//! `whyrank recommend`, `whyrank explain` and `whyrank compare`.
 
 use anyhow::{Context, Result, bail};
 use tokio_util::sync::CancellationToken;
 
-use super::output::{plain, print, recommendations};
+use super::output::{plain, print, recommendations, table};
 use super::runtime::Runtime;
 use crate::config::Settings;
-use crate::http::ExplainResponse;
+use crate::http::{ExplainResponse, known_item, known_user};
 use crate::queue::label_time;
 use crate::rerank::RecommendRequest;
 use crate::writing::Pair;
@@ -79,5 +79,42 @@ pub(super) async fn explain(
             reasons.generator,
             if reasons.source == "template" { " (template)" } else { "" },
         )
+    })
+}
+
+pub(super) async fn compare(
+    settings: Settings,
+    user: &str,
+    items: [&str; 2],
+    json: bool,
+) -> Result<()> {
+    let runtime = Runtime::open(settings).await?;
+    let storage = runtime.storage.clone();
+    let user = known_user(&storage, user).await?;
+    let items = [known_item(&storage, items[0]).await?, known_item(&storage, items[1]).await?];
+    let embedder = runtime.embedder()?;
+    let reranker = runtime.reranker(&embedder, None).await?;
+    let response = crate::compare::compare(&reranker, &storage, user, items).await?;
+    runtime.close().await?;
+    print(json, &response, || {
+        let mut rows = table(["", "score", "like", "rating", "why", "why not"]);
+        for (place, item) in [("above", &response.above), ("below", &response.below)] {
+            let reasons = item.explanation.as_ref();
+            let reason = |text: Option<&str>| text.map_or_else(|| "(predicted)".to_owned(), plain);
+            rows.add_row([
+                format!("{place}: {}", plain(&item.title)),
+                format!("{:.3}", item.score),
+                format!("{:.2}", item.like),
+                format!("{:.2}", item.rating),
+                reason(reasons.map(|reasons| reasons.positive.as_str())),
+                reason(reasons.map(|reasons| reasons.negative.as_str())),
+            ]);
+        }
+        let groups: Vec<String> = response
+            .differences
+            .iter()
+            .map(|difference| format!("{} {:+.3}", difference.group, difference.value))
+            .collect();
+        format!("{rows}\n{}\n{}", plain(&response.summary), groups.join(" · "))
     })
 }

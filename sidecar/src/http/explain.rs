@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use whyrank_plugin::{ExplanationRecord, ItemId, UserId};
 
 use super::json::Json;
+use super::known::{known_item, known_user};
 use super::{Api, ApiError, Cause, ErrorBody};
 use crate::generator::Delta;
 use crate::queue::WritingDesk;
@@ -128,17 +129,9 @@ pub(super) async fn explain(
 /// The ids of the pair, if both sides are in the store.
 async fn known_pair(api: &Api, request: &ExplainRequest) -> Result<(UserId, ItemId), ApiError> {
     let storage = &api.inner.storage;
-    let unknown_user = |message: String| ApiError::new(Cause::UnknownUser, message);
-    let unknown_item = |message: String| ApiError::new(Cause::UnknownItem, message);
-    let user = storage.user_id(&request.user).map_err(|error| unknown_user(error.to_string()))?;
-    let item = storage.item_id(&request.item).map_err(|error| unknown_item(error.to_string()))?;
-    if storage.user(user).await?.is_none() {
-        return Err(unknown_user(format!("consumer {:?} is not in the store", request.user)));
-    }
-    if storage.items(&[item]).await?.pop().flatten().is_none() {
-        return Err(unknown_item(format!("item {:?} is not in the store", request.item)));
-    }
-    Ok((user, item))
+    let user = known_user(storage, &request.user).await?;
+    let item = known_item(storage, &request.item).await?;
+    Ok((user.id, item.id))
 }
 
 async fn write(

@@ -3,11 +3,13 @@
 mod admission;
 mod audience;
 mod authentication;
+mod compare;
 mod error;
 mod explain;
 mod health;
 mod inference;
 mod json;
+mod known;
 mod recommend;
 
 use std::future::Future;
@@ -27,6 +29,7 @@ use utoipa_axum::routes;
 
 pub use error::{ApiError, Cause, ErrorBody};
 pub use explain::{ExplainRequest, ExplainResponse};
+pub(crate) use known::{known_item, known_user};
 
 use crate::audience::Audiences;
 use crate::config::ServerSettings;
@@ -132,6 +135,7 @@ impl Api {
             .routes(routes!(recommend::recommend))
             .routes(routes!(explain::explain))
             .routes(routes!(audience::audience))
+            .routes(routes!(compare::compare))
     }
 
     /// The description that `/openapi.json` answers.

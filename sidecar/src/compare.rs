@@ -1,0 +1,215 @@
+//! Why one item stands above another for a consumer: the ranker's account of both, taken apart.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use whyrank_plugin::{Contributions, ExplanationState, ItemRecord, UserRecord};
+
+use crate::http::{ApiError, Cause};
+use crate::rerank::{CampaignItem, ContributionsView, Reasons, Reranker};
+use crate::storage::Storage;
+
+/// A request to compare two items for a consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CompareRequest {
+    /// The consumer's id as the data gave it.
+    pub user: String,
+    /// The two items, by the ids that the data gave them.
+    pub items: [String; 2],
+}
+
+/// Which of two items stands above the other for a consumer, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CompareResponse {
+    /// The consumer.
+    pub user: String,
+    /// The item that stands above.
+    pub above: ComparedItem,
+    /// The item that stands below.
+    pub below: ComparedItem,
+    /// What each input group adds to the distance between the two scores; they sum to it. The largest
+    /// is first, and one below zero speaks for the item below.
+    pub differences: Vec<Difference>,
+    /// The answer in words.
+    pub summary: String,
+}
+
+/// One of the two items.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ComparedItem {
+    /// The item's id as the data gave it.
+    pub item: String,
+    /// Its title.
+    pub title: String,
+    /// What it is ranked by.
+    pub score: f32,
+    /// The predicted probability of a like.
+    pub like: f32,
+    /// The predicted rating.
+    pub rating: f32,
+    /// Where the explanation codes came from: `written`, `predicted` or `absent`.
+    #[schema(value_type = String)]
+    pub state: ExplanationState,
+    /// The written reasons, where there are some.
+    pub explanation: Option<Reasons>,
+    /// The account of the score.
+    pub contributions: ContributionsView,
+}
+
+/// What one input group adds to the distance between two scores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Difference {
+    /// The group, as in the account of a score: `user_item`, `positive`, `negative`, `history` or
+    /// `context`.
+    pub group: String,
+    /// The contribution for the item above minus that for the item below.
+    pub value: f32,
+}
+
+/// Compares two stored items for a stored consumer.
+///
+/// # Errors
+/// When there is no trained ranker, a side has no vector yet, or the store cannot be read.
+pub async fn compare(
+    reranker: &Reranker,
+    storage: &Storage,
+    user: UserRecord,
+    items: [ItemRecord; 2],
+) -> Result<CompareResponse, ApiError> {
+    let external = user.external_id.clone();
+    let pairs = items.each_ref().map(|item| (user.id, item.id));
+    let mut reasons = storage.explanations(&pairs).await?.into_iter();
+    let mut compared = Vec::with_capacity(2);
+    for record in items {
+        let (item, title) = (record.external_id.clone(), record.title.clone());
+        let missing = |side: &str| {
+            let message = format!("{side} has no vector yet; run `whyrank train vectors`");
+            ApiError::new(Cause::NotReady, message)
+        };
+        if record.vector.is_none() {
+            return Err(missing(&format!("item {item:?}")));
+        }
+        let stored = [CampaignItem::stored(record)];
+        let mut responses = reranker.responses(vec![user.clone()], &stored, true).await?;
+        let response = responses.pop().ok_or_else(|| missing(&format!("consumer {external:?}")))?;
+        let account = response.contributions.ok_or_else(|| {
+            ApiError::new(Cause::Internal, "the ranker gave no account of a score")
+        })?;
+        let written = reasons.next().flatten();
+        compared.push(ComparedItem {
+            item,
+            title,
+            score: account.base + groups(&account).iter().map(|(_, value)| value).sum::<f32>(),
+            like: response.score.like,
+            rating: response.score.rating,
+            state: response.state,
+            explanation: written.map(|record| Reasons::of(record.explanation, record.provenance)),
+            contributions: account.into(),
+        });
+    }
+    // The first stays above when both are equal.
+    compared.sort_by(|left, right| right.score.total_cmp(&left.score));
+    let [above, below] = <[ComparedItem; 2]>::try_from(compared)
+        .map_err(|_| ApiError::new(Cause::Internal, "two items were to be compared"))?;
+    let differences = differences(&above.contributions, &below.contributions);
+    let summary = summary(&above, &below, &differences);
+    Ok(CompareResponse { user: external, above, below, differences, summary })
+}
+
+fn groups(account: &Contributions) -> [(&'static str, f32); 5] {
+    view_groups(&ContributionsView::from(*account))
+}
+
+fn view_groups(account: &ContributionsView) -> [(&'static str, f32); 5] {
+    [
+        ("user_item", account.user_item),
+        ("positive", account.positive),
+        ("negative", account.negative),
+        ("history", account.history),
+        ("context", account.context),
+    ]
+}
+
+/// The base is the same for all candidates, so that the groups make up the whole distance.
+fn differences(above: &ContributionsView, below: &ContributionsView) -> Vec<Difference> {
+    let pairs = view_groups(above).into_iter().zip(view_groups(below));
+    let mut differences: Vec<Difference> = pairs
+        .map(|((group, above), (_, below))| Difference {
+            group: group.to_owned(),
+            value: above - below,
+        })
+        .collect();
+    differences.sort_by(|left, right| right.value.total_cmp(&left.value));
+    differences
+}
+
+fn summary(above: &ComparedItem, below: &ComparedItem, differences: &[Difference]) -> String {
+    let distance = above.score - below.score;
+    let (title, other) = (&above.title, &below.title);
+    let mut text = format!("{title:?} stands {distance:.3} above {other:?}");
+    let Some(first) = differences.first().filter(|first| first.value > 0.0) else {
+        return text + "; nothing tells them apart.";
+    };
+    text += &format!(", most of all by {} ({:+.3})", in_words(&first.group), first.value);
+    if let Some(last) = differences.last().filter(|last| last.value < 0.0) {
+        text += &format!(
+            "; {other:?} has the better of {} ({:+.3})",
+            in_words(&last.group),
+            last.value
+        );
+    }
+    text + "."
+}
+
+fn in_words(group: &str) -> &'static str {
+    match group {
+        "positive" => "the reasons for it",
+        "negative" => "the reasons against it",
+        "history" => "what the consumer met lately",
+        "context" => "popularity and rating habits",
+        _ => "how consumer and item lie to each other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(title: &str, contributions: ContributionsView) -> ComparedItem {
+        let score = view_groups(&contributions).iter().map(|(_, value)| value).sum::<f32>();
+        ComparedItem {
+            item: title.to_owned(),
+            title: title.to_owned(),
+            score: contributions.base + score,
+            like: 0.5,
+            rating: 3.0,
+            state: ExplanationState::Predicted,
+            explanation: None,
+            contributions,
+        }
+    }
+
+    fn account(positive: f32, negative: f32) -> ContributionsView {
+        let base = 0.4;
+        ContributionsView { base, user_item: 0.1, positive, negative, history: 0.0, context: 0.0 }
+    }
+
+    #[test]
+    fn the_differences_make_up_the_distance_and_the_largest_is_told() {
+        let (above, below) = (item("A", account(0.3, -0.1)), item("B", account(0.05, 0.05)));
+        let found = differences(&above.contributions, &below.contributions);
+        let sum: f32 = found.iter().map(|one| one.value).sum();
+        assert!((sum - (above.score - below.score)).abs() < 1e-6, "{found:?}");
+        assert_eq!((found[0].group.as_str(), found[4].group.as_str()), ("positive", "negative"));
+        let text = summary(&above, &below, &found);
+        assert!(text.contains("by the reasons for it (+0.250)"), "{text}");
+        assert!(text.contains("\"B\" has the better of the reasons against it (-0.150)"), "{text}");
+    }
+
+    #[test]
+    fn equal_items_are_not_told_apart() {
+        let same = item("A", account(0.3, -0.1));
+        let found = differences(&same.contributions, &same.contributions);
+        assert!(summary(&same, &same, &found).ends_with("nothing tells them apart."));
+    }
+}
