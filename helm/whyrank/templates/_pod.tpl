@@ -245,6 +245,8 @@ securityContext:
 {{- define "whyrank.placement" -}}
 serviceAccountName: {{ include "whyrank.serviceAccountName" .root }}
 automountServiceAccountToken: false
+{{- /* The variables that Kubernetes makes of Services would begin with `WHYRANK_` like ours. */}}
+enableServiceLinks: false
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
