@@ -166,11 +166,10 @@ of digits stays a text.
     {{- toYaml . | nindent 4 }}
     {{- end }}
   {{- with .resources }}
+  {{- /* Fetching and hashing need no GPU. */}}
   resources:
-    {{- omit . "limits" | toYaml | nindent 4 }}
-    {{- with .limits }}
-    limits:
-      {{- omit . "nvidia.com/gpu" | toYaml | nindent 6 }}
+    {{- range $kind, $amounts := . }}
+    {{ $kind }}: {{ omit $amounts "nvidia.com/gpu" | toJson }}
     {{- end }}
   {{- end }}
   securityContext:
