@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -453,8 +454,8 @@ def check_versions(results, chart):
     results.check(chart.metadata["appVersion"] == workspace, "Chart.yaml: `appVersion` is not the workspace's version")
 
 
-def check_lint(results, name, values):
-    report = helm.lint(CHART, values, strict=True, namespace=NAMESPACE)
+def check_lint(results, name, folder, values):
+    report = helm.lint(folder, values, strict=True, namespace=NAMESPACE)
     # An icon is a recommendation and no fault; it is all that Helm says of a chart without one.
     said = [one for one in report["messages"] if "icon is recommended" not in json.dumps(one)]
     results.check(not said, f"{name}: {said}")
@@ -474,13 +475,22 @@ def main():
     results = Results()
     table = subprocess.run([sys.executable, str(HERE / "values_table.py"), "--check"], check=False)
     results.check(table.returncode == 0, "the table of values")
-    with helm.Chart.load(CHART) as chart:
+    with tempfile.TemporaryDirectory() as folder:
+        # As it is packaged: the alerts and the dashboard, links to the files in `config`, become files.
+        packaged = shutil.copytree(CHART, Path(folder) / CHART.name)
+        check_chart(results, packaged, binary)
+    print(f"\n{results.passed} passed, {results.failed} failed")
+    return 1 if results.failed else 0
+
+
+def check_chart(results, folder, binary):
+    with helm.Chart.load(folder) as chart:
         check_versions(results, chart)
         check_refusals(results, chart)
         for name, values in value_sets():
             before = results.failed
             chart.validate_schema(values)
-            check_lint(results, name, values)
+            check_lint(results, name, folder, values)
             objects = rendered(chart, values)
             check_schema(results, name, objects)
             check_references(results, name, objects, values)
@@ -496,8 +506,6 @@ def main():
             print(f"{said:<7}{name}: {len(objects)} objects, Kubernetes {' and '.join(KUBERNETES)}")
         if binary:
             check_every_setting(results, chart, binary)
-    print(f"\n{results.passed} passed, {results.failed} failed")
-    return 1 if results.failed else 0
 
 
 if __name__ == "__main__":
