@@ -15,6 +15,7 @@
 //! the pair it explains; an answer is a permutation of what was retrieved, cut at the limit; what is
 //! acknowledged is durable. The plugin and the models do not know each other; only this crate knows both.
 
+pub mod access;
 pub mod artifacts;
 pub mod audience;
 pub mod cli;

@@ -49,6 +49,18 @@ pub struct AudienceResponse {
     pub stages: Vec<StageReport>,
 }
 
+impl AudienceResponse {
+    /// Takes away the texts about single consumers: they name what somebody liked and disliked, which
+    /// whoever only plans a campaign is not to learn. The texts of segments stay; they do not say whose
+    /// they are.
+    pub fn withhold_texts(&mut self) {
+        for member in &mut self.consumers {
+            member.explanation = None;
+            member.reasons_about = None;
+        }
+    }
+}
+
 /// An item of the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AudienceItem {

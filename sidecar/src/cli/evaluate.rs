@@ -17,7 +17,7 @@ use super::runtime::Runtime;
 use super::train::{interruptible, trainer};
 use crate::config::Settings;
 use crate::evaluation::{EvaluationReport, FinishedRun, Versus, divide, share_of};
-use crate::generator::GeneratorKind;
+use crate::generator::{GeneratorKind, Prompts};
 use crate::import::{Dataset, ImportedInteraction};
 use crate::ingest::ingest;
 use crate::progress::Terminal;
@@ -121,6 +121,9 @@ fn fingerprint(
     training: &Dataset,
     test: &[ImportedInteraction],
 ) -> Result<String> {
+    let writing = &settings.generator;
+    let prompts =
+        Prompts::load(writing.prompts.as_deref(), writing.prompt_style, &writing.cleaning)?;
     let held = Dataset { interactions: test.to_vec(), ..Dataset::default() };
     let decisive = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -134,7 +137,8 @@ fn fingerprint(
         "ratings": settings.ratings,
         "evidence": settings.evidence,
         "generator": format!("{kind:?}"),
-        "prompts": settings.generator.mistralrs.model,
+        "writing": settings.generator,
+        "prompts": prompts.version(),
     });
     Ok(format!("{:x}", Sha256::digest(serde_json::to_vec(&decisive)?)))
 }

@@ -6,6 +6,7 @@ mod data;
 mod demo;
 mod evaluate;
 mod fetch;
+mod key;
 mod migrate;
 mod output;
 mod query;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::access::KeyRole;
 use crate::config::{self, Settings};
 use crate::generate::Plan;
 use crate::generator::GeneratorKind;
@@ -97,6 +99,15 @@ enum Command {
     /// Compares rankers with and without explanations on held-back pairs, with controls; can be stopped
     /// and run again.
     Eval(evaluate::EvaluationArguments),
+    /// Makes an API key and the entry of the configuration that lets its holder in.
+    Key {
+        /// Whose key it is, for the audit log.
+        #[arg(long)]
+        name: String,
+        /// What its holder may do.
+        #[arg(long, value_enum)]
+        role: KeyRole,
+    },
     /// Runs the whole method on MovieLens-100k and prints one consumer's recommendations.
     Demo {
         /// Ends after the table instead of serving.
@@ -195,6 +206,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Check { effective: true, .. } => check::effective(&settings, json),
         Command::Check { hashes, .. } => check::check(&settings, hashes, json).await,
         Command::Eval(arguments) => evaluate::evaluate(settings, arguments, json).await,
+        Command::Key { name, role } => key::make(name, role, json),
         Command::Demo { once } => demo::demo(settings, once).await,
     }
 }

@@ -48,9 +48,9 @@ pub(super) fn recommendations(response: &RecommendResponse) -> String {
     let mut table = table([
         "rank", "was", "item", "like", "rating", "Qdrant", "why", "share", "why not", "share",
     ]);
-    for place in [6, 8] {
+    for (place, width) in [(2, 11), (6, 26), (8, 26)] {
         if let Some(column) = table.column_mut(place) {
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Percentage(28)));
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Percentage(width)));
         }
     }
     for result in &response.results {

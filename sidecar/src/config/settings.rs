@@ -13,6 +13,7 @@ use whyrank_models::weights::{FetchSettings, Manifest, Weights};
 use whyrank_plugin::gateway::GatewaySettings;
 use whyrank_plugin::secret::Secret;
 
+use crate::access::AccessKey;
 use crate::artifacts::ArtifactPaths;
 use crate::audience::AudienceSettings;
 use crate::evaluation::EvaluationSettings;
@@ -219,6 +220,8 @@ pub struct ServerSettings {
     pub maximum_inference_inputs: usize,
     /// What a Qdrant server must send as its `inference.token`; absent lets all in.
     pub inference_token: Option<Secret>,
+    /// Keys that callers must have; none lets all in. `whyrank key` makes them.
+    pub keys: Vec<AccessKey>,
 }
 
 impl Default for ServerSettings {
@@ -232,6 +235,7 @@ impl Default for ServerSettings {
             grace_seconds: 10,
             maximum_inference_inputs: 256,
             inference_token: None,
+            keys: Vec::new(),
         }
     }
 }

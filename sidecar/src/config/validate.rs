@@ -1,7 +1,10 @@
 //! What only the meaning of the settings can tell: ranges, and settings that must fit each other.
 
+use std::collections::HashSet;
+
 use super::load::Loaded;
 use super::settings::{Settings, VectorSource};
+use crate::access::AccessKey;
 use crate::storage::IdScheme;
 
 /// Adds a fault for everything that makes no sense.
@@ -31,6 +34,10 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "evaluation.seeds",
         "must be two seeds or more: one has no spread",
     );
+    let unusable = server.keys.iter().find_map(AccessKey::fault);
+    check(unusable.is_none(), "server.keys", unusable.as_deref().unwrap_or_default());
+    let names: HashSet<&str> = server.keys.iter().map(|key| key.name.as_str()).collect();
+    check(names.len() == server.keys.len(), "server.keys", "must not have a name twice");
     check(evaluation.resamples >= 100, "evaluation.resamples", "must be at least 100");
     check(rerank.limit >= 1, "rerank.limit", "must be at least 1");
     check(rerank.candidates >= 1, "rerank.candidates", "must be at least 1");

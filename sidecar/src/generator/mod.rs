@@ -21,7 +21,6 @@ mod parse;
 mod prompts;
 #[cfg(feature = "mistralrs")]
 mod sampling;
-mod secret;
 mod settings;
 mod template;
 mod text;
@@ -43,7 +42,7 @@ pub use factory::build;
 pub use mistralrs::MistralrsGenerator;
 pub use openai::OpenAiGenerator;
 pub use prompts::{PromptStyle, Prompts, Side};
-pub use secret::Secret;
+
 pub use settings::{GeneratorKind, GeneratorSettings, MistralrsSettings, OpenAiSettings};
 pub use template::TemplateGenerator;
 pub use tokio_util::sync::CancellationToken;

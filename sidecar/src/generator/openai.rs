@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 
 use super::error::GeneratorError;
-use super::secret::Secret;
 use super::settings::OpenAiSettings;
 use super::{Delta, Generation, GenerationOptions, Generator, GeneratorIdentity, Prompt, Usage};
+use whyrank_plugin::secret::Secret;
 
 /// A client of one server.
 pub struct OpenAiGenerator {

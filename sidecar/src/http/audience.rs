@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 
+use super::authentication::Caller;
 use super::json::Json;
 use super::{Api, ApiError, Cause, ErrorBody};
+use crate::access::KeyRole;
 use crate::audience::{AudienceRequest, AudienceResponse};
 
 /// The consumers most likely to respond to items or to a campaign in words, with the reasons, the
@@ -17,6 +20,8 @@ use crate::audience::{AudienceRequest, AudienceResponse};
     responses(
         (status = 200, description = "The consumers, most likely first.", body = AudienceResponse),
         (status = 400, description = "The body is not JSON.", body = ErrorBody),
+        (status = 401, description = "The key is missing or wrong.", body = ErrorBody),
+        (status = 403, description = "The key's role does not reach audiences.", body = ErrorBody),
         (status = 404, description = "An item is not in the store.", body = ErrorBody),
         (status = 413, description = "The body is too large.", body = ErrorBody),
         (status = 422, description = "A value cannot be used.", body = ErrorBody),
@@ -27,6 +32,7 @@ use crate::audience::{AudienceRequest, AudienceResponse};
 )]
 pub(super) async fn audience(
     State(api): State<Api>,
+    caller: Option<Extension<Caller>>,
     Json(request): Json<AudienceRequest>,
 ) -> Result<axum::Json<AudienceResponse>, ApiError> {
     let audiences = &api.inner.audiences;
@@ -37,5 +43,9 @@ pub(super) async fn audience(
             Err(ApiError::new(Cause::Deadline, message))
         })
     };
-    api.observed("audiences", work).await.map(axum::Json)
+    let mut response = api.observed("audiences", work).await?;
+    if caller.is_some_and(|caller| caller.role == KeyRole::Campaign) {
+        response.withhold_texts();
+    }
+    Ok(axum::Json(response))
 }

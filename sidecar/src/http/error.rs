@@ -14,6 +14,8 @@ pub enum Cause {
     Malformed,
     /// A key or token is missing or wrong.
     Unauthorized,
+    /// The key's role does not reach the route.
+    Forbidden,
     /// The consumer is not in the store and no history was given.
     UnknownUser,
     /// The item is not in the store.
@@ -36,9 +38,10 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, for tests and documents.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Malformed,
         Self::Unauthorized,
+        Self::Forbidden,
         Self::UnknownUser,
         Self::UnknownItem,
         Self::NoExplanation,
@@ -55,6 +58,7 @@ impl Cause {
         match self {
             Self::Malformed => ("malformed", StatusCode::BAD_REQUEST, false),
             Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, false),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, false),
             Self::UnknownUser => ("unknown_user", StatusCode::NOT_FOUND, false),
             Self::UnknownItem => ("unknown_item", StatusCode::NOT_FOUND, false),
             Self::NoExplanation => ("no_explanation", StatusCode::NOT_FOUND, false),
@@ -90,8 +94,8 @@ impl ApiError {
 pub struct ErrorBody {
     /// What was wrong and what to do.
     pub error: String,
-    /// The cause, one word: `malformed`, `unauthorized`, `unknown_user`, `unknown_item`, `no_explanation`,
-    /// `too_large`, `invalid`, `full`, `not_ready`, `deadline` or `internal`.
+    /// The cause, one word: `malformed`, `unauthorized`, `forbidden`, `unknown_user`, `unknown_item`,
+    /// `no_explanation`, `too_large`, `invalid`, `full`, `not_ready`, `deadline` or `internal`.
     pub error_type: String,
 }
 

@@ -2,6 +2,7 @@
 
 mod admission;
 mod audience;
+mod authentication;
 mod error;
 mod explain;
 mod health;
@@ -119,8 +120,10 @@ impl Api {
             .route("/", axum::routing::post(inference::infer))
             .layer(axum::middleware::from_fn_with_state(self.clone(), admission::admit))
             .layer(DefaultBodyLimit::max(self.inner.settings.maximum_body_bytes))
-            .merge(health::router())
             .route("/openapi.json", open_api)
+            // Outermost: who may not ask takes no place and is read no body of.
+            .layer(axum::middleware::from_fn_with_state(self.clone(), authentication::authenticate))
+            .merge(health::router())
             .with_state(self.clone())
     }
 

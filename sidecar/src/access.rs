@@ -1,0 +1,129 @@
+//! Who may ask what: API keys with roles. The configuration holds only their SHA-256 digests; keys are
+//! made by `whyrank key` from 256 random bits, so that a digest cannot be turned back by guessing.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// Hexadecimal digits of a SHA-256 digest.
+const DIGITS: usize = 64;
+
+/// What a key's holder may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyRole {
+    /// Everything.
+    Admin,
+    /// Recommendations, explanations and inference.
+    Search,
+    /// Audiences: the consumers, without the texts that tell what one of them likes.
+    Campaign,
+}
+
+impl KeyRole {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Search => "search",
+            Self::Campaign => "campaign",
+        }
+    }
+
+    /// Whether requests to this path are the role's.
+    pub fn may(self, path: &str) -> bool {
+        match (self, path) {
+            (Self::Admin, _) | (_, "/openapi.json") => true,
+            (Self::Search, path) => matches!(path, "/" | "/v1/recommend" | "/v1/explain"),
+            (Self::Campaign, path) => path == "/v1/audiences",
+        }
+    }
+}
+
+/// One key as the configuration has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessKey {
+    /// Whose key it is, for the audit log.
+    pub name: String,
+    /// What its holder may do.
+    pub role: KeyRole,
+    /// SHA-256 of the key, in 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+impl AccessKey {
+    /// What is wrong with it, if something is.
+    pub fn fault(&self) -> Option<String> {
+        if self.name.trim().is_empty() {
+            return Some("a key needs a `name`".to_owned());
+        }
+        let digest = &self.sha256;
+        let fits = digest.len() == DIGITS && digest.chars().all(|c| c.is_ascii_hexdigit());
+        (!fits).then(|| {
+            format!(
+                "the `sha256` of key {:?} is not {DIGITS} hexadecimal digits; `whyrank key` makes one",
+                self.name
+            )
+        })
+    }
+}
+
+/// The digest of a key, as the configuration has it.
+pub fn digest(key: &str) -> String {
+    format!("{:x}", Sha256::digest(key.as_bytes()))
+}
+
+/// The entry that a given key belongs to. Every entry is compared, in constant time, so that the time
+/// tells nothing about any of them.
+pub fn find<'a>(keys: &'a [AccessKey], given: &str) -> Option<&'a AccessKey> {
+    let given = digest(given);
+    keys.iter().fold(None, |found, key| {
+        let same = key.sha256.to_ascii_lowercase().as_bytes().ct_eq(given.as_bytes());
+        if bool::from(same) { Some(key) } else { found }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str, role: KeyRole) -> AccessKey {
+        AccessKey { name: name.to_owned(), role, sha256: digest(name) }
+    }
+
+    #[test]
+    fn a_key_is_found_by_itself_and_by_nothing_else() {
+        let keys = [key("one", KeyRole::Search), key("two", KeyRole::Campaign)];
+        assert_eq!(find(&keys, "two").map(|key| key.role), Some(KeyRole::Campaign));
+        assert_eq!(find(&keys, &keys[0].sha256), None, "a digest is no key");
+        assert_eq!((find(&keys, ""), find(&[], "one")), (None, None));
+    }
+
+    #[test]
+    fn a_digest_in_capitals_is_the_same_digest() {
+        let mut keys = [key("one", KeyRole::Admin)];
+        keys[0].sha256 = keys[0].sha256.to_uppercase();
+        assert!(keys[0].fault().is_none() && find(&keys, "one").is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_a_key_is_told() {
+        let good = key("one", KeyRole::Admin);
+        assert_eq!(good.fault(), None);
+        let short = AccessKey { sha256: "abc".to_owned(), ..good.clone() };
+        assert!(short.fault().is_some_and(|fault| fault.contains("one")));
+        assert!(AccessKey { name: " ".to_owned(), ..good }.fault().is_some());
+    }
+
+    #[test]
+    fn roles_reach_their_own_routes_only() {
+        let reached = |role: KeyRole| {
+            ["/", "/v1/recommend", "/v1/explain", "/v1/audiences", "/v1/new"]
+                .map(|path| role.may(path))
+        };
+        assert_eq!(reached(KeyRole::Admin), [true; 5]);
+        assert_eq!(reached(KeyRole::Search), [true, true, true, false, false]);
+        assert_eq!(reached(KeyRole::Campaign), [false, false, false, true, false]);
+    }
+}

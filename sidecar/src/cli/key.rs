@@ -1,0 +1,36 @@
+//! `whyrank key`: makes an API key.
+
+use anyhow::{Context, Result};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use serde::Serialize;
+
+use super::output::print;
+use crate::access::{AccessKey, KeyRole, digest};
+
+/// Random bytes of a key.
+const BYTES: usize = 32;
+
+/// A key that was just made.
+#[derive(Debug, Serialize)]
+struct MadeKey {
+    /// The key itself; nothing keeps it.
+    key: String,
+    /// What the configuration keeps.
+    entry: AccessKey,
+}
+
+pub(super) fn make(name: String, role: KeyRole, json: bool) -> Result<()> {
+    let mut bytes = [0_u8; BYTES];
+    OsRng.try_fill_bytes(&mut bytes).context("reading random bytes from the system")?;
+    let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let made = MadeKey { entry: AccessKey { name, role, sha256: digest(&key) }, key };
+    let entry = toml_edit::ser::to_string(&made.entry)?;
+    print(json, &made, || {
+        format!(
+            "The key, which is shown this once:\n\n{}\n\nWhat the configuration needs:\n\n\
+             [[server.keys]]\n{entry}",
+            made.key
+        )
+    })
+}

@@ -1,0 +1,84 @@
+//! Lets in only callers with a key whose role covers the route, and records who asked what.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::{Api, ApiError, Cause};
+use crate::access::{self, KeyRole};
+
+/// Who sent a request, where keys are configured.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) role: KeyRole,
+}
+
+/// Checks the key. Without configured keys everybody may ask everything.
+pub(super) async fn authenticate(
+    State(api): State<Api>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let settings = &api.inner.settings;
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    // A Qdrant server can send no header; it proves itself by the token in its request.
+    let by_token = path == "/" && settings.inference_token.is_some();
+    if settings.keys.is_empty() || by_token {
+        return next.run(request).await;
+    }
+    let refused = |cause: Cause, message: String| {
+        let outcome = cause.row().0;
+        api.inner.metrics.requests.with_label_values(&["access", outcome]).inc();
+        tracing::warn!(target: "whyrank::audit", %method, path, outcome, message);
+        ApiError::new(cause, message).into_response()
+    };
+    let given = given_key(request.headers());
+    let Some(key) = given.and_then(|given| access::find(&settings.keys, given)) else {
+        let found = if given.is_some() { "the given key is not known" } else { "no key was given" };
+        let message = format!("{found}; send one as `api-key: ...` or `authorization: Bearer ...`");
+        return refused(Cause::Unauthorized, message);
+    };
+    if !key.role.may(&path) {
+        let message = format!(
+            "key {:?} has the role `{}`, which does not reach {path}",
+            key.name,
+            key.role.name()
+        );
+        return refused(Cause::Forbidden, message);
+    }
+    request.extensions_mut().insert(Caller { role: key.role });
+    let response = next.run(request).await;
+    let (key, role, status) = (&key.name, key.role.name(), response.status().as_u16());
+    tracing::info!(target: "whyrank::audit", key, role, %method, path, status);
+    response
+}
+
+/// The key as Qdrant's clients send it, or as a bearer token.
+fn given_key(headers: &HeaderMap) -> Option<&str> {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    let bearer = text("authorization").and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    text("api-key").or(bearer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_from_either_header() {
+        let headers = |name: &'static str, value: &'static str| {
+            HeaderMap::from_iter([(
+                header::HeaderName::from_static(name),
+                header::HeaderValue::from_static(value),
+            )])
+        };
+        assert_eq!(given_key(&headers("api-key", "k")), Some("k"));
+        assert_eq!(given_key(&headers("authorization", "bearer k")), Some("k"));
+        assert_eq!(given_key(&headers("authorization", "Basic k")), None);
+        assert_eq!(given_key(&HeaderMap::new()), None);
+    }
+}

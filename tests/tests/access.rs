@@ -1,0 +1,110 @@
+//! API keys and their roles, through the real binary: who gets in, who is refused and told why, and
+//! what a key for campaigns does not see.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use whyrank_tests::Installation;
+
+/// A role and the key that was made for it.
+struct Made {
+    role: &'static str,
+    key: String,
+}
+
+/// Makes a key for each role and configures them.
+fn with_keys(installation: &Installation) -> Result<Vec<Made>> {
+    let mut made = Vec::new();
+    for role in ["admin", "search", "campaign"] {
+        let answer = installation.json(&["key", "--name", role, "--role", role])?;
+        let digest = answer["entry"]["sha256"].as_str().context("sha256")?;
+        let entry =
+            format!("[[server.keys]]\nname = \"{role}\"\nrole = \"{role}\"\nsha256 = \"{digest}\"");
+        made.push((role, answer["key"].as_str().context("key")?.to_owned(), entry));
+    }
+    let entries: Vec<&str> = made.iter().map(|(_, _, entry)| entry.as_str()).collect();
+    installation.configure(&entries.join("\n"))?;
+    Ok(made.into_iter().map(|(role, key, _)| Made { role, key }).collect())
+}
+
+async fn answer(request: RequestBuilder) -> Result<(StatusCode, Value)> {
+    let response = request.send().await?;
+    Ok((response.status(), response.json().await?))
+}
+
+#[tokio::test]
+async fn every_role_reaches_its_own_routes_and_is_told_why_not_others() -> Result<()> {
+    let installation = Installation::trained()?;
+    let keys = with_keys(&installation)?;
+    let server = installation.serve(&["--role", "api"])?;
+    let client = Client::new();
+    let post = |path: &str, body: &Value| client.post(format!("{}{path}", server.url)).json(body);
+    let routes = [
+        ("/v1/recommend", json!({ "user": "1" }), ["admin", "search"].as_slice()),
+        ("/v1/audiences", json!({ "items": ["1"] }), ["admin", "campaign"].as_slice()),
+        (
+            "/",
+            json!({ "inputs": [{ "data": "sea", "data_type": "text", "model": "whyrank/text",
+                "options": null }], "inference": "search", "token": null }),
+            ["admin", "search"].as_slice(),
+        ),
+    ];
+    for (path, body, roles) in &routes {
+        let (status, refused) = answer(post(path, body)).await?;
+        ensure!(status == StatusCode::UNAUTHORIZED, "{path}: {status}");
+        ensure!(refused["error_type"] == "unauthorized", "{refused}");
+        let (status, _) = answer(post(path, body).header("api-key", "wrong")).await?;
+        ensure!(status == StatusCode::UNAUTHORIZED, "{path}: {status}");
+        for Made { role, key } in &keys {
+            let given = answer(post(path, body).header("api-key", key)).await?;
+            let bearer = answer(post(path, body).bearer_auth(key)).await?;
+            let expected =
+                if roles.contains(role) { StatusCode::OK } else { StatusCode::FORBIDDEN };
+            ensure!((given.0, bearer.0) == (expected, expected), "{path} as {role}: {}", given.1);
+            if expected == StatusCode::FORBIDDEN {
+                let message = given.1["error"].as_str().unwrap_or_default();
+                ensure!(message.contains(role) && message.contains(path), "{message}");
+                ensure!(!message.contains(key.as_str()), "a key in an answer");
+            }
+        }
+    }
+    for open in ["/healthz", "/livez", "/readyz", "/metrics"] {
+        let status = client.get(format!("{}{open}", server.url)).send().await?.status();
+        ensure!(status == StatusCode::OK, "{open}: {status}");
+    }
+    let description = client.get(format!("{}/openapi.json", server.url)).send().await?.status();
+    ensure!(description == StatusCode::UNAUTHORIZED, "{description}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_campaign_key_sees_consumers_but_no_text_about_one() -> Result<()> {
+    let installation = Installation::trained()?;
+    let keys = with_keys(&installation)?;
+    let server = installation.serve(&["--role", "api"])?;
+    let url = format!("{}/v1/audiences", server.url);
+    // Consumers who know an item have explanations about it from training.
+    let body = json!({ "items": ["50", "100", "1"], "exclude_seen": false, "limit": 120 });
+    let mut texts = Vec::new();
+    for Made { role, key } in keys.iter().filter(|made| made.role != "search") {
+        let request = Client::new().post(&url).json(&body).header("api-key", key);
+        let (status, audience) = answer(request).await?;
+        ensure!(status == StatusCode::OK, "{audience}");
+        let shown = audience["consumers"].as_array().context("consumers")?;
+        let told = shown.iter().filter(|consumer| !consumer["explanation"].is_null()).count();
+        texts.push((*role, shown.len(), told));
+    }
+    ensure!(texts[0].0 == "admin" && texts[0].2 > 0, "nothing is written: {texts:?}");
+    ensure!(texts[1].2 == 0 && texts[1].1 == texts[0].1, "{texts:?}");
+    Ok(())
+}
+
+#[test]
+fn an_unusable_key_is_a_fault_of_the_configuration() -> Result<()> {
+    let installation = Installation::new()?;
+    let key = "[[server.keys]]\nname = \"shop\"\nrole = \"search\"\nsha256 = \"plain text\"";
+    installation.configure(key)?;
+    let said = installation.fail(&["check"])?;
+    ensure!(said.contains("server.keys") && said.contains("shop"), "{said}");
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! `whyrank eval` through the real binary: it judges every arm, goes on where it was stopped, and what
+//! it predicts does not depend on what the test part was rated.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use whyrank_tests::Installation;
+
+const SMALL: &str = "
+[training]
+maximum_pairs = 150
+
+[evaluation]
+shares = [0.5, 1.0]
+seeds = [1, 2]
+maximum_test_pairs = 120
+resamples = 200
+";
+
+fn eval(installation: &Installation, more: &[&str]) -> Result<Value> {
+    installation.json(&[&["eval", "--generator", "template"], more].concat())
+}
+
+fn number(value: &Value, key: &str) -> Result<f64> {
+    value[key].as_f64().with_context(|| format!("`{key}` in {value}"))
+}
+
+#[test]
+fn all_arms_are_judged_and_a_finished_run_is_not_made_again() -> Result<()> {
+    let installation = Installation::new()?;
+    installation.configure(SMALL)?;
+    let report = eval(&installation, &["--output", "out"])?;
+    let shares = report["shares"].as_array().context("shares")?;
+    ensure!(shares.len() == 2, "{report}");
+    for share in shares {
+        let arms = share["arms"].as_array().context("arms")?;
+        let names: Vec<&str> = arms.iter().filter_map(|arm| arm["arm"].as_str()).collect();
+        let expected = ["features", "positive", "negative", "both", "shuffled", "profile"];
+        ensure!(names == expected, "{names:?}");
+        ensure!(number(share, "test_pairs")? > 20.0 && number(share, "training_pairs")? > 20.0);
+        for arm in arms {
+            let (rmse, mae) = (number(arm, "rmse")?, number(arm, "mae")?);
+            ensure!(0.0 < mae && mae <= rmse && rmse < 4.0, "{arm}");
+            ensure!((0.0..=1.0).contains(&number(arm, "auc")?), "{arm}");
+        }
+    }
+    let run = installation.path().join("out/share-1-seed-2.json");
+    let written = std::fs::metadata(&run)?.modified()?;
+    // One run is missing, as if the evaluation had been stopped before it.
+    std::fs::remove_file(installation.path().join("out/share-0.5-seed-1.json"))?;
+    let again = eval(&installation, &["--output", "out"])?;
+    ensure!(again == report, "the same seeds gave another report");
+    ensure!(std::fs::metadata(&run)?.modified()? == written, "a finished run was made again");
+
+    installation.configure("[ranker.training]\nepochs = 1")?;
+    let refused = installation.fail(&["eval", "--generator", "template", "--output", "out"])?;
+    ensure!(refused.contains("other data or settings"), "{refused}");
+    Ok(())
+}
+
+/// What each arm of a run predicted.
+fn predictions(folder: &Path) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(folder.join("share-1-seed-1.json"))?;
+    let run: Value = serde_json::from_str(&text)?;
+    let arms = run["outcome"]["arms"].as_array().context("arms")?;
+    Ok(arms.iter().map(|arm| arm["ratings"].clone()).collect())
+}
+
+#[test]
+fn predictions_do_not_depend_on_what_the_test_part_was_rated() -> Result<()> {
+    let installation = Installation::new()?;
+    installation.configure(&SMALL.replace("[0.5, 1.0]", "[1.0]"))?;
+    let path = installation.path();
+    let text = std::fs::read_to_string(path.join("interactions.tsv"))?;
+    let mut rows: Vec<Vec<String>> =
+        text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
+    let header = rows.remove(0);
+    // By time over all consumers: nothing of the test is older than what is learned from.
+    rows.sort_by_key(|row| row[3].parse::<f64>().map_or(0, |time| time as i64));
+    let test = rows.split_off(rows.len() * 4 / 5);
+    let write = |name: &str, rows: &[Vec<String>]| {
+        let lines = std::iter::once(&header).chain(rows).map(|row| row.join("\t") + "\n");
+        std::fs::write(path.join(name), lines.collect::<String>())
+    };
+    write("train.tsv", &rows)?;
+    write("test.tsv", &test)?;
+    let turned: Vec<Vec<String>> = test
+        .iter()
+        .map(|row| {
+            let mut row = row.clone();
+            row[2] = if row[2].starts_with(['4', '5']) { "1".to_owned() } else { "5".to_owned() };
+            row
+        })
+        .collect();
+    write("turned.tsv", &turned)?;
+    let mut found = Vec::new();
+    for test in ["test.tsv", "turned.tsv"] {
+        let folder = format!("out-{test}");
+        eval(&installation, &["--train", "train.tsv", "--test", test, "--output", &folder])?;
+        found.push(predictions(&path.join(folder))?);
+    }
+    ensure!(found[0] == found[1], "the ratings of the test part reached the predictions");
+    ensure!(found[0].iter().all(|ratings| ratings.as_array().is_some_and(|all| all.len() > 10)));
+
+    let both = ["eval", "--train", "train.tsv", "--test", "train.tsv"];
+    let refused = installation.fail(&both)?;
+    ensure!(refused.contains("must not be learned from"), "{refused}");
+    Ok(())
+}
