@@ -425,7 +425,7 @@ def check_refusals(results, chart):
         ("replicaCount", {"mode": "standalone", "replicaCount": 2}),
         ("apiKey", {"apiKey": "a key in the open"}),
         ("apiKey", {"qdrant": {"apiKey": True}}),
-        ("imag", {"image": {"repositry": "x"}}),
+        ("nmae", {"image": {"nmae": "x"}}),
         ("roles", {"roles": ["proxy"]}),
         ("roles", {"worker": {"roles": ["api"]}}),
         ("port", {"service": {"ports": [{"name": "http", "port": 70000, "targetPort": "http"}]}}),
@@ -433,7 +433,7 @@ def check_refusals(results, chart):
         ("config", {"config": "rerank.limit = 3"}),
         ("commands", {"jobs": {"train": {"commands": []}}}),
         ("artifacts", {"weights": {"artifacts": ["../up"]}}),
-        ("env", {"env": [{"name": "A", "valeu": "b"}]}),
+        ("vaule", {"env": [{"name": "A", "vaule": "b"}]}),
     ]
     for word, values in wrong:
         try:
