@@ -112,6 +112,8 @@ def check_commands(instructions, faults):
     if "cargo build" in script or "build" not in targets or "make build" not in readme:
         faults.append("the image, Makefile and README.md do not build by the same command, `make build`")
     settings = " ".join(value for instruction, value in instructions if instruction == "ENV")
+    if "ORT_DISABLE_TELEMETRY=1" not in settings:
+        faults.append("ONNX Runtime keeps events for its makers: ORT_DISABLE_TELEMETRY is not 1")
     for variable in ("FEATURES", "CARGO_TARGET_DIR"):
         if variable not in settings or variable not in makefile:
             faults.append(f"{variable} is not set, or Makefile does not know it")

@@ -379,7 +379,9 @@ def check_binary(results, name, objects, values, defaults, binary):
                 if call[0] == "fetch":
                     unknown = set(call[3:]) - artifacts
                     results.check(not unknown, f"{where}: no artifacts {unknown}")
-            got, fault = binary.effective(toml, environment_of(container))
+            variables = environment_of(container)
+            results.check(variables.get("ORT_DISABLE_TELEMETRY") == "1", f"{where}: ONNX Runtime keeps events")
+            got, fault = binary.effective(toml, variables)
             results.check(got is not None and not fault, f"{where}: the configuration is refused: {fault}")
             if got is None:
                 continue

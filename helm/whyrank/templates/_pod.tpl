@@ -19,6 +19,8 @@ of digits stays a text.
   value: /tmp
 - name: WHYRANK_WEIGHTS
   value: /whyrank/weights
+- name: ORT_DISABLE_TELEMETRY
+  value: "1"
 {{- with $values.qdrant.apiKey }}
 - name: WHYRANK__STORE__SERVER__API_KEY
   {{- toYaml . | nindent 2 }}
