@@ -79,7 +79,7 @@ def check_workspace(instructions, faults):
     """cargo loads the workspace, lock file included, from nothing but what is copied before the build."""
     with tempfile.TemporaryDirectory() as folder:
         for source, target, stage in copies(instructions):
-            if stage or target.startswith("/"):
+            if stage or target.startswith("/") or not (ROOT / source).exists():
                 continue
             path, place = ROOT / source, Path(folder) / (source if target == "./" else target)
             if path.is_dir():

@@ -112,6 +112,18 @@ def containers_of(pod):
     return pod.get("initContainers", []) + pod["containers"]
 
 
+def check_names(results, name, objects):
+    """The lengths and characters that Kubernetes allows, which its schemas do not tell."""
+    for thing in objects:
+        own = thing["metadata"]["name"]
+        longest = 52 if thing["kind"] == "CronJob" else 63
+        fits = len(own) <= longest and re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", own)
+        results.check(fits, f"{name}: {thing['kind']} cannot be called {own}")
+        for key, value in {**thing["metadata"].get("labels", {}), **pod_of(thing)[1]}.items():
+            fits = isinstance(value, str) and re.fullmatch(r"([A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?)?", value)
+            results.check(fits, f"{name}: {thing['kind']} {own}: the label {key} cannot be {value!r}")
+
+
 def check_schema(results, name, objects):
     for thing in objects:
         what = f"{name}: {thing['kind']} {thing['metadata']['name']}"
@@ -495,6 +507,7 @@ def check_chart(results, folder, binary):
             check_lint(results, name, folder, values)
             objects = rendered(chart, values)
             check_schema(results, name, objects)
+            check_names(results, name, objects)
             check_references(results, name, objects, values)
             if values.get("mode") == "sidecar":
                 check_sidecar(results, name, objects)
@@ -503,6 +516,7 @@ def check_chart(results, folder, binary):
             # A release of another name, long as names can be: everything still fits together.
             other = rendered(chart, values, release="a-release-with-a-name-as-long-as-helm-lets-it-be-53ch")
             check_schema(results, f"{name}, long name", other)
+            check_names(results, f"{name}, long name", other)
             check_references(results, f"{name}, long name", other, values)
             said = "ok" if results.failed == before else "FAULTS"
             print(f"{said:<7}{name}: {len(objects)} objects, Kubernetes {' and '.join(KUBERNETES)}")

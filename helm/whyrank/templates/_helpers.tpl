@@ -6,14 +6,14 @@ Names, labels and the configuration: what several objects share.
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* 50 characters, so that suffixes such as `-worker` still fit into a name. */}}
+{{/* 40 characters: a CronJob has 52 for its name, and the suffix is one of them. */}}
 {{- define "whyrank.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
 {{- else if contains (include "whyrank.name" .) .Release.Name }}
-{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name (include "whyrank.name" .) | trunc 50 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name (include "whyrank.name" .) | trunc 40 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
