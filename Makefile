@@ -3,7 +3,7 @@
 #   make demo          fetch weights and data, build, run the demonstration, keep the server running
 #   ONCE=1 make demo   the same, but end after the table
 #   make test          fetch what the tests need and run them all
-#   make build         build the whyrank binary
+#   make build         build the whyrank binary; FEATURES=whyrank/cuda make build is for NVIDIA GPUs
 #   make fetch         fetch what the demonstration needs, without running it
 #   make check         format, lints, licences, unused dependencies, spelling, room independence
 #
@@ -29,7 +29,7 @@ tools:
 	if [ -n "$$missing" ]; then printf "Missing on this machine:$$missing\n" >&2; exit 1; fi
 
 build: tools
-	cargo build --release --workspace --bin whyrank
+	cargo build --release --workspace --bin whyrank $(if $(FEATURES),--features $(FEATURES))
 
 demo: build
 	$(WHYRANK) demo --config config/demo.toml $(if $(ONCE),--once)
