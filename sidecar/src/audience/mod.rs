@@ -1,6 +1,8 @@
 //! Audiences: the consumers most likely to respond to items or to a campaign in words. Qdrant
 //! retrieves them, the ranker of recommendations ranks them, and the reasons say why.
 
+mod compare;
+mod compare_request;
 pub mod export;
 mod request;
 mod retrieve;
@@ -12,6 +14,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use whyrank_plugin::{ExplanationRecord, UserId};
 
+pub use compare_request::{
+    AudienceComparisonRequest, AudienceComparisonResponse, AudienceOverlap, AudienceSummary,
+    ComparedSegment,
+};
 pub use request::{
     AudienceItem, AudienceMember, AudienceRequest, AudienceResponse, ExpectedSize, Segment,
     SegmentText,
