@@ -116,6 +116,9 @@ enum Command {
         /// What its holder may do.
         #[arg(long, value_enum)]
         role: KeyRole,
+        /// With the role `seller`: a filter on the items that are its own, in Qdrant's JSON.
+        #[arg(long)]
+        items: Option<String>,
     },
     /// Runs the whole method on MovieLens-100k and prints one consumer's recommendations.
     Demo {
@@ -218,7 +221,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Check { effective: true, .. } => check::effective(&settings, json),
         Command::Check { hashes, .. } => check::check(&settings, hashes, json).await,
         Command::Eval(arguments) => evaluate::evaluate(settings, arguments, json).await,
-        Command::Key { name, role } => key::make(name, role, json),
+        Command::Key { name, role, items } => key::make(name, role, items, json),
         Command::Demo { once } => demo::demo(settings, once).await,
     }
 }
