@@ -30,6 +30,7 @@ pub mod evidence;
 pub mod features;
 pub mod generate;
 pub mod generator;
+mod grouping;
 pub mod http;
 pub mod import;
 pub mod inference;

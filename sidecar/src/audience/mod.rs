@@ -249,17 +249,17 @@ fn distinct<T: Copy + Eq + std::hash::Hash>(values: impl IntoIterator<Item = T>)
 }
 
 /// Measures the stages of one request.
-struct Clock {
+pub(crate) struct Clock {
     last: Instant,
-    reports: Vec<StageReport>,
+    pub(crate) reports: Vec<StageReport>,
 }
 
 impl Clock {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { last: Instant::now(), reports: Vec::new() }
     }
 
-    fn lap(&mut self, stage: &str, detail: String) {
+    pub(crate) fn lap(&mut self, stage: &str, detail: String) {
         let now = Instant::now();
         let milliseconds = (now - self.last).as_secs_f64() * 1e3;
         self.last = now;
