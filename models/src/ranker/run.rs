@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::calibration::Calibration;
 use super::examples::{CandidateInput, ConsumerInput, HistoryRows, RankerShape};
 use super::{InputGroups, KIND, RankerSettings};
 use crate::error::{Error, Result};
@@ -29,6 +30,7 @@ pub struct Ranker {
     history_length: usize,
     groups: InputGroups,
     baseline: Baseline,
+    calibration: Calibration,
 }
 
 /// The inputs that stand for groups that are absent: means of the training part.
@@ -80,8 +82,15 @@ impl Ranker {
             .cloned()
             .and_then(|settings| serde_json::from_value(settings).ok())
             .ok_or_else(|| Error::contract(path, "its contract states no ranker settings"))?;
+        // A file of a version that did not calibrate keeps its own probabilities.
+        let calibration = contract
+            .training
+            .pointer("/report/calibration/curve")
+            .cloned()
+            .and_then(|curve| serde_json::from_value(curve).ok())
+            .unwrap_or(Calibration::IDENTITY);
         let baseline = Baseline::of(contract, &shape, history_length, path)?;
-        Ok(Self { model, shape, history_length, groups: settings.groups, baseline })
+        Ok(Self { model, shape, history_length, groups: settings.groups, baseline, calibration })
     }
 
     /// Checks that the ranker was made for vectors, codes and context features of this shape.
@@ -115,6 +124,11 @@ impl Ranker {
     /// What the file states about itself.
     pub fn contract(&self) -> &Contract {
         self.model.contract()
+    }
+
+    /// The like-probability of a score, calibrated on pairs that were held back from training.
+    pub fn probability(&self, score: Score) -> f32 {
+        self.calibration.apply(score.like)
     }
 
     /// Rating and like-probability of each candidate, in the order given.

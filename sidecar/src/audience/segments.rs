@@ -13,7 +13,7 @@ use crate::http::ApiError;
 use crate::rerank::{CampaignItem, Response};
 
 /// A segment has at least this many consumers on average; smaller audiences have fewer segments.
-const SMALLEST: usize = 5;
+pub(super) const SMALLEST: usize = 5;
 /// Written texts near a centre that its name is drawn from.
 const TEXTS: usize = 20;
 /// Words of a name.
@@ -43,43 +43,55 @@ impl Audiences {
             .await
             .context("grouping an audience")??;
         let about = about(items)?;
-        let mut near = Vec::with_capacity(clusters.len());
-        for cluster in &clusters {
-            let positive =
-                self.nearest_texts(POSITIVE_VECTOR, &cluster.centre.positive, &about).await?;
-            let negative =
-                self.nearest_texts(NEGATIVE_VECTOR, &cluster.centre.negative, &about).await?;
-            near.push((positive, negative));
-        }
-        let texts: Vec<Vec<&str>> = near
-            .iter()
-            .map(|(near, _)| near.iter().map(|r| r.explanation.positive.as_str()).collect())
-            .collect();
-        let names = names(&texts);
+        let described = self.described(&clusters, &about).await?;
         let mut segments = Vec::with_capacity(clusters.len());
-        for (number, (cluster, name)) in clusters.iter().zip(names).enumerate() {
+        for (number, (cluster, described)) in clusters.iter().zip(described).enumerate() {
             let mut sum = 0.0;
             for member in &cluster.members {
                 let consumer = &mut consumers[places[*member]];
                 consumer.segment = Some(number);
                 sum += consumer.probability;
             }
-            let (positive, negative) = &near[number];
             segments.push(Segment {
-                name,
+                name: described.name,
                 size: cluster.members.len(),
                 mean_probability: sum / cluster.members.len() as f32,
-                typical: positive.first().map(|record| SegmentText {
-                    text: record.explanation.positive.clone(),
-                    item: record.item_external_id.clone(),
-                }),
-                objection: negative.first().map(|record| SegmentText {
-                    text: record.explanation.negative.clone(),
-                    item: record.item_external_id.clone(),
-                }),
+                typical: described.typical,
+                objection: described.objection,
             });
         }
         Ok(segments)
+    }
+
+    /// Name, typical reason and objection of each cluster: the written texts nearest to its centre.
+    pub(super) async fn described(
+        &self,
+        clusters: &[Cluster],
+        about: &Option<Filter>,
+    ) -> Result<Vec<Described>, ApiError> {
+        let mut near = Vec::with_capacity(clusters.len());
+        for cluster in clusters {
+            let positive =
+                self.nearest_texts(POSITIVE_VECTOR, &cluster.centre.positive, about).await?;
+            let negative =
+                self.nearest_texts(NEGATIVE_VECTOR, &cluster.centre.negative, about).await?;
+            near.push((positive, negative));
+        }
+        let texts: Vec<Vec<&str>> = near
+            .iter()
+            .map(|(near, _)| near.iter().map(|r| r.explanation.positive.as_str()).collect())
+            .collect();
+        let text = |text: &str, record: &ExplanationRecord| SegmentText {
+            text: text.to_owned(),
+            item: record.item_external_id.clone(),
+        };
+        let described =
+            names(&texts).into_iter().zip(&near).map(|(name, (positive, negative))| Described {
+                name,
+                typical: positive.first().map(|r| text(&r.explanation.positive, r)),
+                objection: negative.first().map(|r| text(&r.explanation.negative, r)),
+            });
+        Ok(described.collect())
     }
 
     /// The written explanations nearest to a code: of the items in question, or where nothing is
@@ -112,7 +124,7 @@ impl Audiences {
 }
 
 /// Explanations of the stored items of a campaign, if it has any.
-fn about(items: &[CampaignItem]) -> Result<Option<Filter>> {
+pub(super) fn about(items: &[CampaignItem]) -> Result<Option<Filter>> {
     let stored = items.iter().filter(|item| !item.external_id().is_empty());
     let stored: Vec<String> = stored.map(|item| item.id().to_string()).collect();
     if stored.is_empty() {
@@ -120,6 +132,13 @@ fn about(items: &[CampaignItem]) -> Result<Option<Filter>> {
     }
     let filter = json!({ "must": [{ "key": ITEM_KEY, "match": { "any": stored } }] });
     Ok(Some(Filter::from_json(filter)?))
+}
+
+/// What is said in a cluster.
+pub(super) struct Described {
+    pub(super) name: String,
+    pub(super) typical: Option<SegmentText>,
+    pub(super) objection: Option<SegmentText>,
 }
 
 /// Places of codes that belong together, and the mean of the codes.
@@ -143,7 +162,7 @@ pub(super) fn cluster(codes: &[Codes], count: usize) -> Result<Vec<Cluster>> {
 }
 
 /// For each group of texts the words that set it apart from the others.
-pub(super) fn names(groups: &[Vec<&str>]) -> Vec<String> {
+fn names(groups: &[Vec<&str>]) -> Vec<String> {
     let held: Vec<Vec<Held<'_>>> = groups
         .iter()
         .map(|texts| texts.iter().enumerate().map(|(holder, text)| Held { holder, text }).collect())
