@@ -140,13 +140,28 @@ impl Ranker {
         consumer: &ConsumerInput<'_>,
         candidates: &[CandidateInput<'_>],
     ) -> Result<Vec<Score>> {
+        self.score_with(consumer, candidates, self.groups)
+    }
+
+    /// The same with only these input groups, the others at their training mean: what an account of a
+    /// score is checked against.
+    ///
+    /// # Errors
+    /// As [`Ranker::score`].
+    pub fn score_with(
+        &self,
+        consumer: &ConsumerInput<'_>,
+        candidates: &[CandidateInput<'_>],
+        groups: InputGroups,
+    ) -> Result<Vec<Score>> {
         self.check(consumer, candidates)?;
-        let history = self.history(consumer, self.groups);
+        let groups = groups.and(self.groups);
+        let history = self.history(consumer, groups);
         let mut scores = Vec::with_capacity(candidates.len());
         for part in candidates.chunks(ROWS_PER_RUN) {
             let mut rows = Rows::default();
             for candidate in part {
-                self.gather(&mut rows, consumer, candidate, self.groups);
+                self.gather(&mut rows, consumer, candidate, groups);
             }
             scores.extend(self.run(&rows, &history)?);
         }

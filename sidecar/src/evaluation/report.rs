@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use whyrank_models::metrics::{Interval, bootstrap};
 
 use super::{EvaluationSettings, FinishedRun};
-use crate::training::{Arm, ArmOutcome};
+use crate::training::{Arm, ArmOutcome, Faithfulness};
 
 /// Share of the samples that an interval holds.
 const CONFIDENCE: f64 = 0.95;
@@ -38,6 +38,9 @@ pub struct ShareSummary {
     pub test_pairs: usize,
     /// Pairs whose explanation an LLM wrote, in the first seed's run.
     pub written_by_llm: usize,
+    /// Whether the accounts of scores are faithful, in the first seed's run.
+    #[serde(default)]
+    pub faithfulness: Option<Faithfulness>,
     /// One for each arm.
     pub arms: Vec<ArmSummary>,
 }
@@ -125,6 +128,7 @@ fn summarise(share: f32, runs: &[&FinishedRun], resamples: usize) -> Option<Shar
         training_pairs: first.training_pairs,
         test_pairs: first.test_pairs,
         written_by_llm: first.written_by_llm,
+        faithfulness: first.arms.iter().find_map(|outcome| outcome.faithfulness.clone()),
         arms: arms.to_vec(),
     })
 }
@@ -171,7 +175,7 @@ mod tests {
         let arms = Arm::ALL.map(|arm| {
             let ratings: Vec<f32> = (0..200).map(|pair| 3.0 + error(arm, pair)).collect();
             let rmse = whyrank_models::metrics::rmse(&ratings, &actual);
-            ArmOutcome { arm, rmse, mae: 0.0, auc: Some(0.5), ratings }
+            ArmOutcome { arm, rmse, mae: 0.0, auc: Some(0.5), ratings, faithfulness: None }
         });
         let outcome = ComparisonOutcome {
             training_pairs: 1,

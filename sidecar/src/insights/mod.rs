@@ -3,6 +3,8 @@
 
 mod distribution;
 mod influence;
+#[cfg(test)]
+mod privacy_tests;
 mod publish;
 mod request;
 mod rivals;

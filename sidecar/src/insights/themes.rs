@@ -140,6 +140,14 @@ fn divide(reasons: &[Reason], wanted: usize) -> Result<Vec<Group>, ApiError> {
     Ok(groups)
 }
 
+/// The themes of these reasons.
+pub(super) fn divided(side: Side, reasons: Vec<Reason>, wanted: usize) -> Result<Themes, ApiError> {
+    let groups = divide(&reasons, wanted)?.into_iter();
+    let found = groups.map(|Group { members, centre }| Found { members, centre, near: Vec::new() });
+    let found = found.collect();
+    Ok(Themes { side, reasons, found })
+}
+
 impl Insights {
     /// Finds the themes of one side.
     pub(super) async fn themes(
@@ -151,19 +159,16 @@ impl Insights {
     ) -> Result<Themes, ApiError> {
         let reasons = reasons(side, sample, written);
         // Pure computation, which must not hold up other requests.
-        let (reasons, groups) = tokio::task::spawn_blocking(move || {
-            let groups = divide(&reasons, wanted);
-            (reasons, groups)
-        })
-        .await
-        .map_err(anyhow::Error::from)?;
-        let mut found = Vec::new();
-        for Group { members, centre } in groups? {
-            let own = members.iter().filter(|place| reasons[**place].record.is_some()).count();
-            let near = if own < SMALLEST { self.near(side, &centre).await? } else { Vec::new() };
-            found.push(Found { members, centre, near });
+        let mut themes = tokio::task::spawn_blocking(move || divided(side, reasons, wanted))
+            .await
+            .map_err(anyhow::Error::from)??;
+        for theme in &mut themes.found {
+            let of = |place: &&usize| themes.reasons[**place].record.is_some();
+            if theme.members.iter().filter(of).count() < SMALLEST {
+                theme.near = self.near(side, &theme.centre).await?;
+            }
         }
-        Ok(Themes { side, reasons, found })
+        Ok(themes)
     }
 
     /// What is written nearest to a code, about any item.

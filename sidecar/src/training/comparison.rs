@@ -19,6 +19,7 @@ use whyrank_models::metrics::{auc, mae, rmse};
 use whyrank_models::ranker::{InputGroups, RankerExamples, RankerSettings, TrainedRanker};
 use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, Source, UserId};
 
+use super::faithfulness::Faithfulness;
 use super::ranking::{Example, Known};
 use super::{Trainer, item_text, user_text};
 use crate::features;
@@ -87,6 +88,9 @@ pub struct ArmOutcome {
     pub auc: Option<f64>,
     /// Predicted ratings, in the order of the test pairs.
     pub ratings: Vec<f32>,
+    /// Whether the accounts of scores are faithful; of the full method only.
+    #[serde(default)]
+    pub faithfulness: Option<Faithfulness>,
 }
 
 /// All arms on one training part.
@@ -107,16 +111,16 @@ pub struct ComparisonOutcome {
 }
 
 /// The examples of one comparison: training and validation first, the test after them.
-struct Examples<'a> {
+pub(super) struct Examples<'a> {
     learned: &'a Known,
     complete: &'a Known,
-    pairs: Vec<Example<'a>>,
+    pub(super) pairs: Vec<Example<'a>>,
     /// The first place of the test.
-    test: usize,
+    pub(super) test: usize,
 }
 
 impl Examples<'_> {
-    fn known(&self, place: usize) -> &Known {
+    pub(super) fn known(&self, place: usize) -> &Known {
         if place < self.test { self.learned } else { self.complete }
     }
 
@@ -282,6 +286,10 @@ impl Trainer {
         settings.training.seed = seed;
         let progress = self.progress.as_ref();
         let trained = TrainedRanker::train(&training, &validation, &settings, progress)?;
+        let faithfulness = match arm {
+            Arm::Both => self.faithfulness(&trained, examples, codes, seed)?,
+            _ => None,
+        };
         let scores = trained.predict(&test)?;
         let ratings: Vec<f32> = scores.iter().map(|score| score.rating).collect();
         let likes: Vec<f32> = scores.iter().map(|score| score.like).collect();
@@ -293,6 +301,7 @@ impl Trainer {
             mae: mae(&ratings, actual),
             auc: auc(&likes, &liked),
             ratings,
+            faithfulness,
         })
     }
 }

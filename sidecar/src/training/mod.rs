@@ -5,6 +5,7 @@
 mod codes;
 mod comparison;
 mod embeddings;
+mod faithfulness;
 mod index;
 mod ranking;
 mod vectors;
@@ -20,6 +21,7 @@ use whyrank_plugin::{ItemRecord, UserRecord};
 
 pub use codes::{AutoencoderOutcome, ExplainerOutcome};
 pub use comparison::{Arm, ArmOutcome, ComparisonOutcome};
+pub use faithfulness::Faithfulness;
 pub use index::IndexReport;
 pub use ranking::RankerOutcome;
 pub use vectors::VectorsOutcome;
