@@ -273,6 +273,17 @@ mod tests {
             "line 1: store.existing_items: needs `store",
         );
         check("[audience]\nlimit = 0\n", "line 2: audience.limit: must be at least 1");
+        check("[insights]\nepsilon = 0.0\n", "line 2: insights.epsilon: must be a number above 0");
+        check(
+            "[insights]\nminimum_consumers = 1\n",
+            "insights.minimum_consumers: must be at least 2",
+        );
+        let digest = "0".repeat(64);
+        let seller = format!(
+            "[[server.keys]]\nname = \"shop\"\nrole = \"seller\"\nsha256 = \"{digest}\"\n\
+             items = {{ must = [{{ key = \"brand\", match = {{ value = \"X\" }} }}] }}\n"
+        );
+        check(&seller, "insights.noise_secret: is needed");
         check("[audience]\nthreshold = 1.5\n", "line 2: audience.threshold: is a probability");
         check("[gateway]\nupstream_api_key = \"k\"\n", "line 2: gateway.upstream_api_key");
         check("[gateway]\ncertificate = \"c.pem\"\n", "line 2: gateway.certificate");

@@ -45,6 +45,16 @@ impl Noise {
         Self { minimum, epsilon, seed: hash.finalize().into() }
     }
 
+    /// Noise for numbers that stand on further data too.
+    fn over<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Self {
+        let mut hash = Sha256::new().chain_update(self.seed);
+        for text in texts {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+        Self { seed: hash.finalize().into(), ..self.clone() }
+    }
+
     /// A number from the Laplace distribution of this scale; the same for the same label.
     fn laplace(&self, label: &str, scale: f64) -> f64 {
         let digest = Sha256::new().chain_update(self.seed).chain_update(label).finalize();
@@ -75,6 +85,14 @@ impl Noise {
 }
 
 impl Publisher {
+    /// What of numbers is told that stand on further texts too.
+    pub(super) fn over<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Self {
+        match self {
+            Self::Whole => Self::Whole,
+            Self::Anonymous(noise) => Self::Anonymous(noise.over(texts)),
+        }
+    }
+
     /// How many consumers; `None` where that is withheld.
     pub(super) fn count(&self, label: &str, count: usize) -> Option<usize> {
         match self {

@@ -198,11 +198,14 @@ impl Comparison<'_> {
             let texts = records.iter().map(|record| (record.user, &*record.explanation.positive));
             held(texts)
         });
+        // What is written about the competitor is no part of what the publisher knows.
+        let theirs = written[1].iter().map(|record| record.explanation.positive.as_str());
+        let publisher = self.publisher.over(theirs);
         let mut titles = title_words(&self.item.title);
         titles.extend(title_words(&self.rival.title));
         let words = telling_words(&groups, 2, WORDS, |group, word, holders| {
             let label = format!("rival {} {group} word {word}", self.rival.id);
-            !titles.contains(word) && self.publisher.common(&label, holders)
+            !titles.contains(word) && publisher.common(&label, holders)
         });
         let mut words = words.into_iter();
         [words.next().unwrap_or_default(), words.next().unwrap_or_default()]

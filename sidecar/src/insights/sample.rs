@@ -107,6 +107,7 @@ pub(super) fn digest(item: ItemId, sample: &Sample, written: &[ExplanationRecord
     hash.update(item.to_string());
     for placed in &sample.placed {
         hash.update(format!("|{} {} {:x}", placed.user, placed.rank, placed.value.to_bits()));
+        placed.above().for_each(|item| hash.update(item.to_string()));
     }
     for record in written {
         let explanation = &record.explanation;

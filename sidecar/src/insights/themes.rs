@@ -273,9 +273,12 @@ impl Telling<'_> {
         let other = side.other();
         groups.push(held(self.written.iter().map(|record| (record.user, other.text(record)))));
         let title: HashSet<String> = title_words(&self.item.title);
+        // Texts about other items are no part of what the publisher knows.
+        let near = found.iter().flat_map(|theme| &theme.near).map(|record| side.text(record));
+        let publisher = self.publisher.over(near);
         telling_words(&groups, found.len(), WORDS, |group, word, holders| {
             let label = format!("{} {group} word {word}", side.name());
-            !title.contains(word) && self.publisher.common(&label, holders)
+            !title.contains(word) && publisher.common(&label, holders)
         })
     }
 
