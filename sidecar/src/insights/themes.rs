@@ -1,10 +1,12 @@
 //! Themes: reasons of one side that are alike, with the words that tell them, and how they came and
 //! went. Written reasons make the groups where there are enough of them; predicted ones join the nearest.
+//! Groups that the same word tells are one theme: sentences differ by more than by what they object to.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use whyrank_plugin::records::{NEGATIVE_VECTOR, POSITIVE_VECTOR};
-use whyrank_plugin::{ExplanationRecord, ItemRecord, Search, Selection, UserId};
+use whyrank_plugin::{Codes, ExplanationRecord, ItemRecord, Search, Selection, UserId};
 
 use super::Insights;
 use super::publish::Publisher;
@@ -56,6 +58,13 @@ impl Side {
         }
     }
 
+    fn code(self, codes: &Codes) -> &[f32] {
+        match self {
+            Self::Positive => &codes.positive,
+            Self::Negative => &codes.negative,
+        }
+    }
+
     fn other(self) -> Self {
         match self {
             Self::Positive => Self::Negative,
@@ -80,8 +89,19 @@ pub(super) struct Found {
     /// Among the side's reasons.
     pub(super) members: Vec<usize>,
     centre: Vec<f32>,
+    /// The word that tells it best.
+    pub(super) leading: Option<String>,
     /// Texts about other items near the centre, where too little is written about this one.
     near: Vec<ExplanationRecord>,
+}
+
+/// What is written, about the item and about others.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// About the item, by consumer.
+    pub(super) own: Vec<ExplanationRecord>,
+    /// About other items: what is said anyway, whichever the item.
+    pub(super) others: Vec<ExplanationRecord>,
 }
 
 /// The themes of one side before anything of them is told.
@@ -94,10 +114,7 @@ pub(super) struct Themes {
 
 /// The reasons of one side, one a consumer, in the order of their ids.
 pub(super) fn reasons(side: Side, sample: &Sample, written: &[ExplanationRecord]) -> Vec<Reason> {
-    let code = |codes: &whyrank_plugin::Codes| match side {
-        Side::Positive => codes.positive.clone(),
-        Side::Negative => codes.negative.clone(),
-    };
+    let code = |codes: &Codes| side.code(codes).to_vec();
     let mut reasons: BTreeMap<UserId, Reason> = BTreeMap::new();
     for (place, placed) in sample.placed.iter().enumerate() {
         let Some(codes) = &placed.codes else { continue };
@@ -125,7 +142,8 @@ fn divide(reasons: &[Reason], wanted: usize) -> Result<Vec<Group>, ApiError> {
     let leading: Vec<usize> =
         if written.len() >= ENOUGH_WRITTEN { written } else { (0..reasons.len()).collect() };
     let codes: Vec<Vec<f32>> = leading.iter().map(|place| reasons[*place].code.clone()).collect();
-    let count = (codes.len() / SMALLEST).clamp(1, wanted.max(1));
+    // Twice as many as are wanted, because some will prove to be one theme.
+    let count = (codes.len() / SMALLEST).clamp(1, 2 * wanted.max(1));
     let mut groups = grouping::group(&codes, count)?;
     for group in &mut groups {
         group.members = group.members.iter().map(|member| leading[*member]).collect();
@@ -141,11 +159,110 @@ fn divide(reasons: &[Reason], wanted: usize) -> Result<Vec<Group>, ApiError> {
 }
 
 /// The themes of these reasons.
-pub(super) fn divided(side: Side, reasons: Vec<Reason>, wanted: usize) -> Result<Themes, ApiError> {
-    let groups = divide(&reasons, wanted)?.into_iter();
-    let found = groups.map(|Group { members, centre }| Found { members, centre, near: Vec::new() });
+pub(super) fn divided(
+    side: Side,
+    title: &str,
+    reasons: Vec<Reason>,
+    wanted: usize,
+    written: &Written,
+) -> Result<Themes, ApiError> {
+    let titles = title_words(title);
+    let leading = |group: &Group| -> Option<String> {
+        let own = group.members.iter().filter_map(|member| {
+            let record = &written.own[reasons[*member].record?];
+            Some((record.user, side.text(record)))
+        });
+        let mut groups = vec![held(own)];
+        groups.extend(contrast(side, written));
+        let words = telling_words(&groups, 1, 1, |_, word, _| !titles.contains(word));
+        words.into_iter().flatten().next()
+    };
+    let mut found: Vec<(Option<String>, Group)> = Vec::new();
+    for group in divide(&reasons, wanted)? {
+        let word = leading(&group);
+        let same = found.iter_mut().find(|(known, _)| word.is_some() && *known == word);
+        match same {
+            Some((_, known)) => merge(known, group),
+            None => found.push((word, group)),
+        }
+    }
+    found.sort_by_key(|(_, group)| std::cmp::Reverse(group.members.len()));
+    // What is one too many joins what lies nearest.
+    while found.len() > wanted.max(1) {
+        let Some((_, last)) = found.pop() else { break };
+        let groups: Vec<Group> = found.iter().map(|(_, group)| group.clone()).collect();
+        if let Some(place) = nearest(&groups, &last.centre) {
+            merge(&mut found[place].1, last);
+        }
+    }
+    let found = found.into_iter().map(|(leading, Group { mut members, centre })| {
+        members.sort_unstable();
+        Found { members, centre, leading, near: Vec::new() }
+    });
     let found = found.collect();
     Ok(Themes { side, reasons, found })
+}
+
+/// What the words of a theme are told apart from: the other side, and the same side of other items.
+fn contrast(side: Side, written: &Written) -> [Vec<Held<'_>>; 2] {
+    let other = side.other();
+    [
+        held(written.own.iter().map(|record| (record.user, other.text(record)))),
+        held(written.others.iter().map(|record| (record.user, side.text(record)))),
+    ]
+}
+
+/// Puts one group into another.
+fn merge(into: &mut Group, group: Group) {
+    let (own, other) = (into.members.len() as f32, group.members.len() as f32);
+    for (centre, value) in into.centre.iter_mut().zip(&group.centre) {
+        *centre = (*centre * own + value * other) / (own + other);
+    }
+    into.members.extend(group.members);
+}
+
+impl Themes {
+    /// What others object in place of a theme, at most so many: of the item where there is something,
+    /// else of other items. Nothing of it names the theme's own word.
+    pub(super) fn answers(&self, theme: usize, most: usize, written: &Written) -> Vec<Vec<f32>> {
+        let leading = self.found[theme].leading.as_deref();
+        let free = |record: &ExplanationRecord| {
+            leading.is_none_or(|word| !has_word(self.side.text(record), word))
+        };
+        let others = self.found.iter().enumerate().filter(|(number, _)| *number != theme);
+        let mut places: Vec<usize> =
+            others.flat_map(|(_, other)| other.members.iter().copied()).collect();
+        places.sort_unstable();
+        let own = places.into_iter().map(|place| &self.reasons[place]);
+        let own: Vec<&[f32]> = own
+            .filter(|reason| reason.record.is_none_or(|record| free(&written.own[record])))
+            .map(|reason| reason.code.as_slice())
+            .collect();
+        let width = self.reasons.first().map_or(0, |reason| reason.code.len());
+        let elsewhere: Vec<&[f32]> = written
+            .others
+            .iter()
+            .filter(|record| free(record))
+            .filter_map(|record| Some(self.side.code(record.codes.as_ref()?)))
+            .filter(|code| code.len() == width)
+            .collect();
+        // Where both speak, each has half.
+        let of_own =
+            most.min(own.len()).min(most.div_ceil(2).max(most.saturating_sub(elsewhere.len())));
+        let mut answers = spread(&own, of_own);
+        answers.extend(spread(&elsewhere, most - of_own));
+        answers
+    }
+}
+
+/// So many of the codes, evenly.
+fn spread(codes: &[&[f32]], most: usize) -> Vec<Vec<f32>> {
+    let count = most.min(codes.len());
+    (0..count).map(|number| codes[number * codes.len() / count].to_vec()).collect()
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric()).any(|found| found.to_lowercase() == word)
 }
 
 impl Insights {
@@ -153,15 +270,17 @@ impl Insights {
     pub(super) async fn themes(
         &self,
         side: Side,
+        item: &ItemRecord,
         sample: &Sample,
-        written: &[ExplanationRecord],
+        written: &Arc<Written>,
         wanted: usize,
     ) -> Result<Themes, ApiError> {
-        let reasons = reasons(side, sample, written);
+        let reasons = reasons(side, sample, &written.own);
+        let (title, texts) = (item.title.clone(), written.clone());
         // Pure computation, which must not hold up other requests.
-        let mut themes = tokio::task::spawn_blocking(move || divided(side, reasons, wanted))
-            .await
-            .map_err(anyhow::Error::from)??;
+        let divide = move || divided(side, &title, reasons, wanted, &texts);
+        let mut themes =
+            tokio::task::spawn_blocking(divide).await.map_err(anyhow::Error::from)??;
         for theme in &mut themes.found {
             let of = |place: &&usize| themes.reasons[**place].record.is_some();
             if theme.members.iter().filter(of).count() < SMALLEST {
@@ -197,7 +316,7 @@ pub(super) struct Measured {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Telling<'a> {
     pub(super) item: &'a ItemRecord,
-    pub(super) written: &'a [ExplanationRecord],
+    pub(super) written: &'a Written,
     pub(super) publisher: &'a Publisher,
     /// The greatest change of a score.
     pub(super) bound: f64,
@@ -263,19 +382,18 @@ impl Telling<'_> {
             .iter()
             .map(|theme| {
                 let own = theme.members.iter().filter_map(|member| {
-                    let record = &self.written[reasons[*member].record?];
+                    let record = &self.written.own[reasons[*member].record?];
                     Some((record.user, side.text(record)))
                 });
                 let near = theme.near.iter().map(|record| (record.user, side.text(record)));
                 held(own.chain(near))
             })
             .collect();
-        let other = side.other();
-        groups.push(held(self.written.iter().map(|record| (record.user, other.text(record)))));
+        groups.extend(contrast(*side, self.written));
         let title: HashSet<String> = title_words(&self.item.title);
         // Texts about other items are no part of what the publisher knows.
-        let near = found.iter().flat_map(|theme| &theme.near).map(|record| side.text(record));
-        let publisher = self.publisher.over(near);
+        let near = found.iter().flat_map(|theme| &theme.near).chain(&self.written.others);
+        let publisher = self.publisher.over(near.map(|record| side.text(record)));
         telling_words(&groups, found.len(), WORDS, |group, word, holders| {
             let label = format!("{} {group} word {word}", side.name());
             !title.contains(word) && publisher.common(&label, holders)
@@ -292,7 +410,7 @@ impl Telling<'_> {
         };
         let own = theme.members.iter().filter_map(|member| {
             let reason = &reasons[*member];
-            Some((distance(&reason.code), &self.written[reason.record?]))
+            Some((distance(&reason.code), &self.written.own[reason.record?]))
         });
         let nearest = own.min_by(|left, right| left.0.total_cmp(&right.0));
         nearest.map(|(_, record)| side.text(record).to_owned())
@@ -305,8 +423,8 @@ impl Telling<'_> {
         side: Side,
         records: &[usize],
     ) -> (Vec<TrendPeriod>, Option<String>) {
-        let time = |place: usize| self.written[place].provenance.written_at;
-        let mut all: Vec<i64> = (0..self.written.len()).map(time).collect();
+        let time = |place: usize| self.written.own[place].provenance.written_at;
+        let mut all: Vec<i64> = (0..self.written.own.len()).map(time).collect();
         all.sort_unstable();
         let (Some(first), Some(last)) = (all.first(), all.last()) else {
             return Default::default();
@@ -385,7 +503,7 @@ mod tests {
         let mut reasons: Vec<Reason> =
             (0..20).map(|n| reason(if n < 12 { 1.0 } else { -1.0 }, true)).collect();
         reasons.extend((0..10).map(|_| reason(-0.3, false)));
-        let groups = divide(&reasons, 2).unwrap();
+        let groups = divide(&reasons, 1).unwrap();
         let sizes: Vec<usize> = groups.iter().map(|group| group.members.len()).collect();
         assert_eq!(sizes, [12, 18]);
         assert!((groups[1].centre[0] + 1.0).abs() < 1e-5, "{groups:?}");
