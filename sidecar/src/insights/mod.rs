@@ -77,7 +77,7 @@ impl Default for InsightsSettings {
             maximum_themes: 20,
             competitors: 3,
             periods: 6,
-            answers: 8,
+            answers: 24,
             resamples: 1_000,
             minimum_consumers: 10,
             epsilon: 0.5,
