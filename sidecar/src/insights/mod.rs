@@ -9,6 +9,7 @@ mod publish;
 mod request;
 mod rivals;
 mod sample;
+mod telling;
 mod themes;
 
 use std::sync::Arc;
@@ -25,7 +26,8 @@ pub use request::{
 use self::influence::{Bounds, Moved};
 use self::publish::{Noise, Publisher};
 use self::sample::Sample;
-use self::themes::{Measured, Side, Telling, Themes};
+use self::telling::{Measured, Telling};
+use self::themes::{Side, Themes, Written};
 use crate::audience::Clock;
 use crate::http::{ApiError, Cause, known_item};
 use crate::rerank::{Placed, Reranker};
@@ -77,7 +79,7 @@ impl Default for InsightsSettings {
             maximum_themes: 20,
             competitors: 3,
             periods: 6,
-            answers: 8,
+            answers: 24,
             resamples: 1_000,
             minimum_consumers: 10,
             epsilon: 0.5,
@@ -137,19 +139,26 @@ impl Insights {
         let sample = Arc::new(self.sample(&item, consumers).await?);
         let (drawn, number) = (sample.drawn, sample.placed.len());
         clock.lap("sample", format!("candidate for {number} of {drawn} consumers"));
-        let written = self.written(item.id).await?;
-        clock.lap("read", format!("{} explanations", written.len()));
-        let publisher = self.publisher(viewer, &item, &sample, &written)?;
+        let own = self.written(item.id).await?;
+        let others = self.written_of_others(item.id).await?;
+        clock.lap("read", format!("{} explanations", own.len() + others.len()));
+        let publisher = self.publisher(viewer, &item, &sample, &own)?;
+        let written = Arc::new(Written { own, others });
         let [positive, negative] = [
-            self.themes(Side::Positive, &sample, &written, wanted).await?,
-            self.themes(Side::Negative, &sample, &written, wanted).await?,
+            self.themes(Side::Positive, &item, &sample, &written, wanted).await?,
+            self.themes(Side::Negative, &item, &sample, &written, wanted).await?,
         ];
         clock.lap(
             "themes",
             format!("{} for, {} against", positive.found.len(), negative.found.len()),
         );
         let bounds = self.bounds();
-        let work = Work { insights: self.clone(), sample: sample.clone(), bounds };
+        let work = Work {
+            insights: self.clone(),
+            sample: sample.clone(),
+            written: written.clone(),
+            bounds,
+        };
         let told = publisher.clone();
         // Pure computation of up to seconds, which must not hold up other requests.
         let (moved, measured, positive, negative) = tokio::task::spawn_blocking(move || {
@@ -163,7 +172,7 @@ impl Insights {
         clock.lap("change", format!("{} consumers ranked again", moved.len()));
         let named = request.competitor.as_deref();
         let competitors =
-            self.competitors(&item, named, &sample, &written, &publisher, bounds).await?;
+            self.competitors(&item, named, &sample, &written.own, &publisher, bounds).await?;
         clock.lap("compare", format!("{} competitors", competitors.len()));
         let telling = Telling {
             item: &item,
@@ -191,7 +200,7 @@ impl Insights {
                 drawn: publisher.count("drawn", sample.drawn),
                 consumers: publisher.count("consumers", sample.placed.len()),
                 candidates: if publisher.hides() { self.reranker.candidates() } else { candidates },
-                explanations: publisher.count("explanations", written.len()),
+                explanations: publisher.count("explanations", written.own.len()),
             },
             rank: distribution::ranks(&ranks, most, &publisher),
             score: distribution::scores(&scores, low, high, &publisher),
@@ -257,6 +266,7 @@ impl Insights {
 struct Work {
     insights: Insights,
     sample: Arc<Sample>,
+    written: Arc<Written>,
     bounds: Bounds,
 }
 
@@ -282,7 +292,8 @@ impl Work {
             if *side == Side::Negative {
                 let holders: Vec<&Placed> =
                     places.iter().map(|place| &self.sample.placed[*place]).collect();
-                let answers = answers(themes, number, self.insights.settings.answers);
+                let most = self.insights.settings.answers;
+                let answers = themes.answers(number, most, &self.written);
                 let changes = influence::answered(&self.insights.reranker, &holders, &answers)?;
                 let label = format!("{} {number} answered", side.name());
                 let resamples = self.insights.settings.resamples;
@@ -293,18 +304,4 @@ impl Work {
         }
         Ok(measured)
     }
-}
-
-/// Objections of those who do not hold the theme, spread evenly over them; written ones first, because
-/// they are what somebody would say.
-fn answers(themes: &Themes, theme: usize, most: usize) -> Vec<Vec<f32>> {
-    let others = themes.found.iter().enumerate().filter(|(number, _)| *number != theme);
-    let mut others: Vec<usize> =
-        others.flat_map(|(_, other)| other.members.iter().copied()).collect();
-    others.sort_unstable();
-    let written: Vec<usize> =
-        others.iter().copied().filter(|place| themes.reasons[*place].record.is_some()).collect();
-    let from = if written.len() >= most { written } else { others };
-    let count = most.min(from.len());
-    (0..count).map(|n| themes.reasons[from[n * from.len() / count]].code.clone()).collect()
 }

@@ -9,7 +9,8 @@ use whyrank_plugin::{
 use super::publish::{Noise, Publisher};
 use super::request::Theme;
 use super::sample::{Sample, digest};
-use super::themes::{Measured, Side, Telling, divided, reasons};
+use super::telling::{Measured, Telling};
+use super::themes::{Side, Written, divided, reasons};
 
 /// Worlds that the attack is tried in.
 const WORLDS: usize = 400;
@@ -65,20 +66,22 @@ fn others(world: usize) -> Vec<ExplanationRecord> {
 }
 
 /// What is told about these explanations.
-fn told(written: &mut [ExplanationRecord], hidden: bool) -> Vec<Theme> {
-    written.sort_by_key(|record| record.user);
+fn told(own: &mut [ExplanationRecord], hidden: bool) -> Vec<Theme> {
+    own.sort_by_key(|record| record.user);
+    let written = Written { own: own.to_vec(), others: Vec::new() };
     let sample = Sample { drawn: 0, placed: Vec::new(), users: Vec::new() };
     let item = item();
     let publisher = if hidden {
-        let data = digest(item.id, &sample, written);
+        let data = digest(item.id, &sample, own);
         Publisher::Anonymous(Noise::new(10, 1.0, "secret", &data))
     } else {
         Publisher::Whole
     };
-    let reasons = reasons(Side::Negative, &sample, written);
-    let themes = divided(Side::Negative, reasons, 2).unwrap();
+    let reasons = reasons(Side::Negative, &sample, own);
+    let themes = divided(Side::Negative, &item.title, reasons, 2, &written).unwrap();
     let measured = vec![Measured::default(); themes.found.len()];
-    let telling = Telling { item: &item, written, publisher: &publisher, bound: 1.0, periods: 2 };
+    let telling =
+        Telling { item: &item, written: &written, publisher: &publisher, bound: 1.0, periods: 2 };
     telling.themes(&themes, measured)
 }
 

@@ -1,6 +1,7 @@
 //! Whom and what insights stand on: consumers for whom the item is a candidate, and what is written
 //! about it. Both are bounded, and the same data give the same choice.
 
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use whyrank_plugin::records::{ITEM_KEY, USER_VECTOR};
 use whyrank_plugin::{
@@ -16,6 +17,8 @@ use crate::rerank::Placed;
 const BLOCK: usize = 50;
 /// Explanations read in one page.
 const PAGE: usize = 500;
+/// Explanations of other items that are read.
+const OTHERS: usize = 500;
 
 /// Consumers for whom an item is a candidate.
 #[derive(Debug)]
@@ -73,12 +76,31 @@ impl Insights {
 
     /// What is written about an item, up to the limit, by consumer.
     pub(super) async fn written(&self, item: ItemId) -> Result<Vec<ExplanationRecord>, ApiError> {
-        let filter = Filter::equals(ITEM_KEY, &item.to_string())
+        let filter = json!({ "must": [about(item)] });
+        self.explanations(filter, self.settings.explanations).await
+    }
+
+    /// Some of what is written about other items. Point ids are digests, so that the first of them are
+    /// a choice that depends on nothing else.
+    pub(super) async fn written_of_others(
+        &self,
+        item: ItemId,
+    ) -> Result<Vec<ExplanationRecord>, ApiError> {
+        let filter = json!({ "must_not": [about(item)] });
+        self.explanations(filter, OTHERS.min(self.settings.explanations)).await
+    }
+
+    async fn explanations(
+        &self,
+        filter: Value,
+        most: usize,
+    ) -> Result<Vec<ExplanationRecord>, ApiError> {
+        let filter = Filter::from_json(filter)
             .map_err(|error| ApiError::from(anyhow::Error::from(error)))?;
         let mut found: Vec<ExplanationRecord> = Vec::new();
         let mut from = None;
-        while found.len() < self.settings.explanations {
-            let limit = PAGE.min(self.settings.explanations - found.len());
+        while found.len() < most {
+            let limit = PAGE.min(most - found.len());
             let selection = Selection::all();
             let scroll = Scroll { filter: Some(filter.clone()), from, limit, selection };
             let page =
@@ -91,9 +113,14 @@ impl Insights {
                 break;
             }
         }
-        found.sort_by_key(|record| record.user);
+        found.sort_by_key(|record| (record.user, record.item));
         Ok(found)
     }
+}
+
+/// A condition on explanations.
+fn about(item: ItemId) -> Value {
+    json!({ "key": ITEM_KEY, "match": { "value": item.to_string() } })
 }
 
 /// Decides the order in which consumers are drawn.
