@@ -2,6 +2,7 @@
 
 use minijinja::Environment;
 use minijinja::value::Value;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// The groups of inputs of an account, in the order in which they are shown.
 const GROUPS: [(&str, &str); 5] = [
@@ -18,7 +19,8 @@ pub(super) fn add(pages: &mut Environment<'static>) {
     pages.add_filter("signed", signed);
     pages.add_filter("percent", percent);
     pages.add_filter("grouped", grouped);
-    pages.add_filter("groups", groups);
+    pages.add_filter("groups", |account: Value| groups(&account).map(Value::from_serialize));
+    pages.add_filter("urlencode", |text: String| urlencode(&text));
     pages.add_filter("strongest", strongest);
     pages.add_filter("group_name", |name: String| group_name(&name).to_owned());
     pages.add_filter("letter", letter);
@@ -68,7 +70,7 @@ pub(super) fn group_name(group: &str) -> &'static str {
 }
 
 /// The parts of an account: name and number.
-fn groups(account: Value) -> Result<Vec<(String, f64)>, minijinja::Error> {
+fn groups(account: &Value) -> Result<Vec<(String, f64)>, minijinja::Error> {
     let part = |(key, name): &(&str, &str)| {
         Ok(((*name).to_owned(), f64::try_from(account.get_attr(key)?)?))
     };
@@ -81,10 +83,15 @@ fn strongest(results: Value) -> Result<f64, minijinja::Error> {
     for result in results.try_iter()? {
         let account = result.get_attr("contributions")?;
         if !account.is_none() && !account.is_undefined() {
-            most = groups(account)?.iter().map(|(_, value)| value.abs()).fold(most, f64::max);
+            most = groups(&account)?.iter().map(|(_, value)| value.abs()).fold(most, f64::max);
         }
     }
     Ok(most)
+}
+
+/// A text as a value in a query.
+fn urlencode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// What stands for a segment in a plot: A, B, ... and after Z its number.

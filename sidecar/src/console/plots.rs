@@ -45,13 +45,24 @@ pub(super) fn add(pages: &mut Environment<'static>) {
     pages.add_function("interval", |low: f64, mean: f64, high: f64, most: f64| {
         svg(BAR, |area| interval(area, [low, mean, high], most))
     });
-    pages.add_function("columns", |columns: Vec<(String, f64)>, unit: String| {
+    pages.add_function("columns", |columns: Value, unit: String| {
+        let columns = named(&columns)?;
         svg((WIDTH, HEIGHT), |area| column_plot(area, &columns, &unit))
     });
-    pages.add_function("rows", |rows: Vec<(String, f64)>, digits: usize| {
+    pages.add_function("rows", |rows: Value, digits: usize| {
+        let rows = named(&rows)?;
         let height = ROW * rows.len().max(1) as u32 + 4;
         svg((WIDTH, height), |area| row_plot(area, &rows, digits))
     });
+}
+
+/// Pairs of a name and a number, as templates have them.
+fn named(pairs: &Value) -> Result<Vec<(String, f64)>, minijinja::Error> {
+    let pair = |pair: Value| {
+        let name = pair.get_item_by_index(0)?.to_string();
+        Ok((name, f64::try_from(pair.get_item_by_index(1)?)?))
+    };
+    pairs.try_iter()?.map(pair).collect()
 }
 
 /// Draws into a fresh picture, which comes back marked as HTML.
