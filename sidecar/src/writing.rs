@@ -16,6 +16,7 @@ use whyrank_plugin::{
     Code, Codes, Explanation, ExplanationRecord, ItemRecord, Provenance, Source, UserRecord,
 };
 
+use crate::archive::{ArchivedText, TextArchive};
 use crate::artifacts;
 use crate::evidence::{EvidenceSettings, pair_context};
 use crate::features::RatingScale;
@@ -111,6 +112,7 @@ pub struct PairWriter {
     writer: Arc<Writer>,
     codes: Option<CodeMaker>,
     metrics: Metrics,
+    archive: Option<Arc<TextArchive>>,
 }
 
 impl std::fmt::Debug for PairWriter {
@@ -140,12 +142,29 @@ impl PairWriter {
         codes: Option<CodeMaker>,
         metrics: Metrics,
     ) -> Self {
-        Self { storage, evidence, scale, writer, codes, metrics }
+        Self { storage, evidence, scale, writer, codes, metrics, archive: None }
     }
 
     /// The same writer, encoding with other codes.
     pub fn with_codes(&self, codes: CodeMaker) -> Self {
         Self { codes: Some(codes), ..self.clone() }
+    }
+
+    /// The same writer, which looks into `archive` before it asks an LLM, and adds what it writes.
+    pub fn with_archive(&self, archive: Arc<TextArchive>) -> Self {
+        Self { archive: Some(archive), ..self.clone() }
+    }
+
+    /// What the template says of the pair. Nothing is stored.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn template(&self, pair: Pair<'_>) -> Result<Explanation> {
+        let Pair { user, item, before } = pair;
+        let (evidence, scale) = (&self.evidence, self.scale);
+        let context = pair_context(&self.storage, evidence, scale, user, item, before).await?;
+        let generator::Explanation { positive, negative } = self.writer.template(&context);
+        Ok(Explanation { positive, negative })
     }
 
     /// Writes the pair's explanation, or finds that it is written.
@@ -166,18 +185,25 @@ impl PairWriter {
             let usage = Usage::default();
             return Ok(Outcome { record, reused: true, usage, refusals: 0, seconds: 0.0 });
         }
+        if let Some(text) = self.archived(pair, &profile_version) {
+            let record = self.store(record_of(pair, text.explanation(), text.provenance)).await?;
+            let usage = Usage::default();
+            return Ok(Outcome { record, reused: true, usage, refusals: 0, seconds: 0.0 });
+        }
         let started = Instant::now();
         let written = self.writer.write(&context, pair_seed(pair), deltas, cancel).await?;
         let seconds = started.elapsed().as_secs_f64();
         self.count(&written, seconds);
-        let mut record = self.record(pair, &written, profile_version);
-        if let Some(maker) = &self.codes {
-            let (maker, explanation) = (maker.clone(), record.explanation.clone());
-            record.code_version = Some(maker.version().to_owned());
-            let codes = tokio::task::spawn_blocking(move || maker.codes(&[&explanation]));
-            record.codes = codes.await.context("encoding an explanation")??.pop();
+        let record = self.store(self.record(pair, &written, profile_version)).await?;
+        if let Some(archive) = &self.archive {
+            archive.add(ArchivedText {
+                user: record.user_external_id.clone(),
+                item: record.item_external_id.clone(),
+                positive: record.explanation.positive.clone(),
+                negative: record.explanation.negative.clone(),
+                provenance: record.provenance.clone(),
+            })?;
         }
-        self.storage.write_explanations(std::slice::from_ref(&record)).await?;
         Ok(Outcome {
             record,
             reused: false,
@@ -185,6 +211,24 @@ impl PairWriter {
             refusals: written.refusals.len(),
             seconds,
         })
+    }
+
+    /// Encodes the explanation if codes are made here, and writes it to the store.
+    async fn store(&self, mut record: ExplanationRecord) -> Result<ExplanationRecord> {
+        if let Some(maker) = &self.codes {
+            let (maker, explanation) = (maker.clone(), record.explanation.clone());
+            record.code_version = Some(maker.version().to_owned());
+            let codes = tokio::task::spawn_blocking(move || maker.codes(&[&explanation]));
+            record.codes = codes.await.context("encoding an explanation")??.pop();
+        }
+        self.storage.write_explanations(std::slice::from_ref(&record)).await?;
+        Ok(record)
+    }
+
+    fn archived(&self, pair: Pair<'_>, profile_version: &str) -> Option<ArchivedText> {
+        let versions = [&self.generator_name(), self.writer.prompt_version(), profile_version];
+        let Pair { user, item, .. } = pair;
+        self.archive.as_ref()?.find(&user.external_id, &item.external_id, versions)
     }
 
     /// The stored explanation, if writing again would change nothing but the words.
@@ -221,39 +265,51 @@ impl PairWriter {
         profile_version: String,
     ) -> ExplanationRecord {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        ExplanationRecord {
-            user: pair.user.id,
-            item: pair.item.id,
-            user_external_id: pair.user.external_id.clone(),
-            item_external_id: pair.item.external_id.clone(),
-            explanation: Explanation {
-                positive: written.explanation.positive.clone(),
-                negative: written.explanation.negative.clone(),
+        let explanation = Explanation {
+            positive: written.explanation.positive.clone(),
+            negative: written.explanation.negative.clone(),
+        };
+        let provenance = Provenance {
+            generator: self.generator_name(),
+            prompt_version: self.writer.prompt_version().to_owned(),
+            profile_version,
+            source: match written.source {
+                generator::Source::Llm => Source::Llm,
+                generator::Source::Template => Source::Template,
             },
-            provenance: Provenance {
-                generator: self.generator_name(),
-                prompt_version: self.writer.prompt_version().to_owned(),
-                profile_version,
-                source: match written.source {
-                    generator::Source::Llm => Source::Llm,
-                    generator::Source::Template => Source::Template,
-                },
-                seed: written.seed,
-                attempts: written.attempts,
-                written_at: now.map_or(0, |age| age.as_secs() as i64),
-            },
-            codes: None,
-            code_version: None,
-        }
+            seed: written.seed,
+            attempts: written.attempts,
+            written_at: now.map_or(0, |age| age.as_secs() as i64),
+        };
+        record_of(pair, explanation, provenance)
     }
 
-    fn is_template(&self) -> bool {
+    /// Whether no LLM is asked.
+    pub fn is_template(&self) -> bool {
         self.writer.identity().generator == "template"
     }
 
     fn generator_name(&self) -> String {
         let identity = self.writer.identity();
         format!("{}/{}@{}", identity.generator, identity.model, identity.version)
+    }
+}
+
+/// A record that is not encoded yet.
+fn record_of(
+    pair: Pair<'_>,
+    explanation: Explanation,
+    provenance: Provenance,
+) -> ExplanationRecord {
+    ExplanationRecord {
+        user: pair.user.id,
+        item: pair.item.id,
+        user_external_id: pair.user.external_id.clone(),
+        item_external_id: pair.item.external_id.clone(),
+        explanation,
+        provenance,
+        codes: None,
+        code_version: None,
     }
 }
 
