@@ -18,6 +18,7 @@
 //! acknowledged is durable. The plugin and the models do not know each other; only this crate knows both.
 
 pub mod access;
+pub mod archive;
 pub mod artifacts;
 pub mod audience;
 pub mod cli;

@@ -6,6 +6,7 @@ mod codes;
 mod comparison;
 mod embeddings;
 mod index;
+mod ordering;
 mod ranking;
 mod vectors;
 
@@ -21,6 +22,7 @@ use whyrank_plugin::{ItemRecord, UserRecord};
 pub use codes::{AutoencoderOutcome, ExplainerOutcome};
 pub use comparison::{Arm, ArmOutcome, ComparisonOutcome};
 pub use index::IndexReport;
+pub use ordering::{OrderOutcome, OrderingOutcome, OrderingSettings};
 pub use ranking::RankerOutcome;
 pub use vectors::VectorsOutcome;
 
