@@ -70,7 +70,9 @@ impl TextArchive {
         let mut all = String::new();
         file.read_to_string(&mut all).with_context(named)?;
         let whole = all.rfind('\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64).and_then(|()| file.seek(std::io::SeekFrom::End(0))).with_context(named)?;
+        file.set_len(whole as u64)
+            .and_then(|()| file.seek(std::io::SeekFrom::End(0)))
+            .with_context(named)?;
         let mut texts = HashMap::new();
         for (number, line) in all[..whole].lines().enumerate() {
             let text: ArchivedText = serde_json::from_str(line)
@@ -94,7 +96,10 @@ impl TextArchive {
         let mut line = serde_json::to_vec(&text)?;
         line.push(b'\n');
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.file.write_all(&line).with_context(|| format!("adding to {}", self.path.display()))?;
+        inner
+            .file
+            .write_all(&line)
+            .with_context(|| format!("adding to {}", self.path.display()))?;
         inner.texts.insert(text.key(), text);
         Ok(())
     }

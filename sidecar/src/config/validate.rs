@@ -38,6 +38,9 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
     check(unusable.is_none(), "server.keys", unusable.as_deref().unwrap_or_default());
     let names: HashSet<&str> = server.keys.iter().map(|key| key.name.as_str()).collect();
     check(names.len() == server.keys.len(), "server.keys", "must not have a name twice");
+    let ordering = &evaluation.ordering;
+    check(ordering.candidates > 0, "evaluation.ordering.candidates", "must be at least 1");
+    check(ordering.cutoff > 0, "evaluation.ordering.cutoff", "must be at least 1");
     check(evaluation.resamples >= 100, "evaluation.resamples", "must be at least 100");
     check(rerank.limit >= 1, "rerank.limit", "must be at least 1");
     check(rerank.candidates >= 1, "rerank.candidates", "must be at least 1");

@@ -98,8 +98,11 @@ impl Ordering {
             .map(|user| query(examples, user, &later[&user], settings.candidates))
             .collect();
         let own = outcome(settings, &queries, None, |_| Ok(None)).ok()?;
-        (!queries.is_empty())
-            .then(|| Self { settings: settings.clone(), queries, orders: vec![own] })
+        (!queries.is_empty()).then(|| Self {
+            settings: settings.clone(),
+            queries,
+            orders: vec![own],
+        })
     }
 
     /// Reranks with one arm.
@@ -183,10 +186,10 @@ fn predicted(
     let user = learner.vector.as_deref().context("queries are of consumers with a vector")?;
     let items = query.candidates.iter().flat_map(|id| examples.complete.items[id].0.clone());
     let users = std::iter::repeat_n(user, query.candidates.len()).flatten().copied();
-    let table = |values: Vec<f32>| {
-        Array2::from_shape_vec((query.candidates.len(), user.len()), values)
-    };
-    let codes = explainer.predict(table(users.collect())?.view(), table(items.collect())?.view())?;
+    let table =
+        |values: Vec<f32>| Array2::from_shape_vec((query.candidates.len(), user.len()), values);
+    let codes =
+        explainer.predict(table(users.collect())?.view(), table(items.collect())?.view())?;
     let rows = codes.positive.rows().into_iter().zip(codes.negative.rows());
     Ok(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }).collect())
 }
