@@ -2,8 +2,10 @@
 //! made by `whyrank key` from 256 random bits, so that a digest cannot be turned back by guessing.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use whyrank_plugin::Filter;
 
 /// Hexadecimal digits of a SHA-256 digest.
 const DIGITS: usize = 64;
@@ -18,6 +20,8 @@ pub enum KeyRole {
     Search,
     /// Audiences: the consumers, without the texts that tell what one of them likes.
     Campaign,
+    /// Insights into the seller's own items, with single consumers hidden.
+    Seller,
 }
 
 impl KeyRole {
@@ -27,6 +31,7 @@ impl KeyRole {
             Self::Admin => "admin",
             Self::Search => "search",
             Self::Campaign => "campaign",
+            Self::Seller => "seller",
         }
     }
 
@@ -37,7 +42,8 @@ impl KeyRole {
             (Self::Search, path) => {
                 matches!(path, "/" | "/v1/recommend" | "/v1/explain" | "/v1/compare")
             }
-            (Self::Campaign, path) => path == "/v1/audiences",
+            (Self::Campaign, path) => matches!(path, "/v1/audiences" | "/v1/audiences/compare"),
+            (Self::Seller, path) => insights_of(path).is_some(),
         }
     }
 }
@@ -52,6 +58,9 @@ pub struct AccessKey {
     pub role: KeyRole,
     /// SHA-256 of the key, in 64 hexadecimal digits.
     pub sha256: String,
+    /// With the role `seller`: a filter on items in Qdrant's JSON; the key reaches those that match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Value>,
 }
 
 impl AccessKey {
@@ -62,13 +71,35 @@ impl AccessKey {
         }
         let digest = &self.sha256;
         let fits = digest.len() == DIGITS && digest.chars().all(|c| c.is_ascii_hexdigit());
-        (!fits).then(|| {
-            format!(
+        if !fits {
+            return Some(format!(
                 "the `sha256` of key {:?} is not {DIGITS} hexadecimal digits; `whyrank key` makes one",
                 self.name
-            )
-        })
+            ));
+        }
+        match (&self.items, self.role) {
+            (Some(items), KeyRole::Seller) => {
+                let unusable = Filter::from_json(items.clone()).err();
+                unusable.map(|error| format!("the `items` of key {:?}: {error}", self.name))
+            }
+            (None, KeyRole::Seller) => Some(format!(
+                "key {:?} has the role `seller` and needs `items`: a filter on the items that are its own, \
+                 such as {{ must = [{{ key = \"attributes.brand\", match = {{ value = \"X\" }} }}] }}",
+                self.name
+            )),
+            (Some(_), _) => Some(format!(
+                "key {:?} has `items`, which only keys with the role `seller` are bound to",
+                self.name
+            )),
+            (None, _) => None,
+        }
     }
+}
+
+/// The item whose insights a path is, as it stands in the path.
+fn insights_of(path: &str) -> Option<&str> {
+    let item = path.strip_prefix("/v1/items/")?.strip_suffix("/insights")?;
+    (!item.is_empty() && !item.contains('/')).then_some(item)
 }
 
 /// The digest of a key, as the configuration has it.
@@ -91,7 +122,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str, role: KeyRole) -> AccessKey {
-        AccessKey { name: name.to_owned(), role, sha256: digest(name) }
+        AccessKey { name: name.to_owned(), role, sha256: digest(name), items: None }
     }
 
     #[test]
@@ -121,11 +152,34 @@ mod tests {
     #[test]
     fn roles_reach_their_own_routes_only() {
         let reached = |role: KeyRole| {
-            ["/", "/v1/recommend", "/v1/explain", "/v1/audiences", "/v1/new"]
-                .map(|path| role.may(path))
+            [
+                "/",
+                "/v1/recommend",
+                "/v1/explain",
+                "/v1/audiences",
+                "/v1/audiences/compare",
+                "/v1/items/7/insights",
+                "/v1/new",
+            ]
+            .map(|path| role.may(path))
         };
-        assert_eq!(reached(KeyRole::Admin), [true; 5]);
-        assert_eq!(reached(KeyRole::Search), [true, true, true, false, false]);
-        assert_eq!(reached(KeyRole::Campaign), [false, false, false, true, false]);
+        assert_eq!(reached(KeyRole::Admin), [true; 7]);
+        assert_eq!(reached(KeyRole::Search), [true, true, true, false, false, false, false]);
+        assert_eq!(reached(KeyRole::Campaign), [false, false, false, true, true, false, false]);
+        assert_eq!(reached(KeyRole::Seller), [false, false, false, false, false, true, false]);
+    }
+    #[test]
+    fn a_seller_is_bound_to_items_and_nobody_else_is() {
+        let items = serde_json::json!({ "must": [{ "key": "a", "match": { "value": "x" } }] });
+        let seller = key("shop", KeyRole::Seller);
+        assert!(seller.fault().is_some_and(|fault| fault.contains("needs `items`")));
+        let bound = AccessKey { items: Some(items.clone()), ..seller.clone() };
+        assert_eq!(bound.fault(), None);
+        let odd = AccessKey { items: Some(serde_json::json!({ "must": 3 })), ..seller };
+        assert!(odd.fault().is_some_and(|fault| fault.contains("shop")));
+        let search = AccessKey { items: Some(items), ..key("one", KeyRole::Search) };
+        assert!(search.fault().is_some_and(|fault| fault.contains("only keys with the role")));
+        assert_eq!(insights_of("/v1/items/a/b/insights"), None);
+        assert_eq!(insights_of("/v1/items//insights"), None);
     }
 }

@@ -116,7 +116,8 @@ pub async fn compare(
     Ok(CompareResponse { user: external, above, below, differences, summary })
 }
 
-fn groups(account: &Contributions) -> [(&'static str, f32); 5] {
+/// What each input group adds to a score.
+pub(crate) fn groups(account: &Contributions) -> [(&'static str, f32); 5] {
     view_groups(&ContributionsView::from(*account))
 }
 
@@ -161,7 +162,8 @@ fn summary(above: &ComparedItem, below: &ComparedItem, differences: &[Difference
     text + "."
 }
 
-fn in_words(group: &str) -> &'static str {
+/// An input group as people would call it.
+pub(crate) fn in_words(group: &str) -> &'static str {
     match group {
         "positive" => "the reasons for it",
         "negative" => "the reasons against it",

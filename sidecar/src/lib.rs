@@ -11,6 +11,7 @@
 //! - [`compare`] says why one item stands above another for a consumer;
 //! - [`access`] knows the API keys and what their roles reach;
 //! - [`audience`] asks the same ranker the other way round: which consumers an item or a campaign reaches;
+//! - [`insights`] tells a seller why an item ranks where it ranks, and what would change;
 //! - [`http`] and [`cli`] are the surfaces, [`metrics`] and [`progress`] tell what is going on.
 //!
 //! Invariants: no request waits for the LLM unless it asked to; the generator never sees the label of
@@ -30,10 +31,12 @@ pub mod evidence;
 pub mod features;
 pub mod generate;
 pub mod generator;
+mod grouping;
 pub mod http;
 pub mod import;
 pub mod inference;
 pub mod ingest;
+pub mod insights;
 pub mod metrics;
 pub mod progress;
 pub mod queue;

@@ -166,7 +166,15 @@ impl Metrics {
 
     /// Makes every series with a known label exist at zero.
     fn touch(&self) {
-        for route in ["recommend", "explain", "audiences", "compare", "inference"] {
+        for route in [
+            "recommend",
+            "explain",
+            "audiences",
+            "audience_comparison",
+            "insights",
+            "compare",
+            "inference",
+        ] {
             self.requests.with_label_values(&[route, "ok"]);
             self.request_seconds.with_label_values(&[route]);
         }

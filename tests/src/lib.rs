@@ -60,8 +60,16 @@ impl Installation {
                 empty.insert(fresh)
             }
         };
+        built.copied()
+    }
+
+    /// A copy of this installation, in a folder of its own.
+    ///
+    /// # Errors
+    /// When a file cannot be copied.
+    pub fn copied(&self) -> Result<Self> {
         let folder = TempDir::new()?;
-        copy(built.folder.path(), folder.path())?;
+        copy(self.folder.path(), folder.path())?;
         Ok(Self { folder })
     }
 

@@ -5,6 +5,7 @@
 //! one consumer once for all rows of a run, because a rerank has one consumer and many candidates.
 //! That turns the attention of the whole batch into two plain matrix products.
 
+mod calibration;
 mod contributions;
 mod examples;
 mod export;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::network::TrainingSettings;
 
+pub use calibration::{Calibration, CalibrationReport, calibration_error};
 pub use contributions::{Contributions, GroupShares};
 pub use examples::{CandidateInput, ConsumerInput, RankerExamples, RankerShape};
 pub use run::{Ranker, Score};

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::calibration::Calibration;
 use super::examples::{CandidateInput, ConsumerInput, HistoryRows, RankerShape};
 use super::{InputGroups, KIND, RankerSettings};
 use crate::error::{Error, Result};
@@ -29,6 +30,7 @@ pub struct Ranker {
     history_length: usize,
     groups: InputGroups,
     baseline: Baseline,
+    calibration: Calibration,
 }
 
 /// The inputs that stand for groups that are absent: means of the training part.
@@ -80,8 +82,15 @@ impl Ranker {
             .cloned()
             .and_then(|settings| serde_json::from_value(settings).ok())
             .ok_or_else(|| Error::contract(path, "its contract states no ranker settings"))?;
+        // A file of a version that did not calibrate keeps its own probabilities.
+        let calibration = contract
+            .training
+            .pointer("/report/calibration/curve")
+            .cloned()
+            .and_then(|curve| serde_json::from_value(curve).ok())
+            .unwrap_or(Calibration::IDENTITY);
         let baseline = Baseline::of(contract, &shape, history_length, path)?;
-        Ok(Self { model, shape, history_length, groups: settings.groups, baseline })
+        Ok(Self { model, shape, history_length, groups: settings.groups, baseline, calibration })
     }
 
     /// Checks that the ranker was made for vectors, codes and context features of this shape.
@@ -117,6 +126,11 @@ impl Ranker {
         self.model.contract()
     }
 
+    /// The like-probability of a score, calibrated on pairs that were held back from training.
+    pub fn probability(&self, score: Score) -> f32 {
+        self.calibration.apply(score.like)
+    }
+
     /// Rating and like-probability of each candidate, in the order given.
     ///
     /// # Errors
@@ -126,13 +140,28 @@ impl Ranker {
         consumer: &ConsumerInput<'_>,
         candidates: &[CandidateInput<'_>],
     ) -> Result<Vec<Score>> {
+        self.score_with(consumer, candidates, self.groups)
+    }
+
+    /// The same with only these input groups, the others at their training mean: what an account of a
+    /// score is checked against.
+    ///
+    /// # Errors
+    /// As [`Ranker::score`].
+    pub fn score_with(
+        &self,
+        consumer: &ConsumerInput<'_>,
+        candidates: &[CandidateInput<'_>],
+        groups: InputGroups,
+    ) -> Result<Vec<Score>> {
         self.check(consumer, candidates)?;
-        let history = self.history(consumer, self.groups);
+        let groups = groups.and(self.groups);
+        let history = self.history(consumer, groups);
         let mut scores = Vec::with_capacity(candidates.len());
         for part in candidates.chunks(ROWS_PER_RUN) {
             let mut rows = Rows::default();
             for candidate in part {
-                self.gather(&mut rows, consumer, candidate, self.groups);
+                self.gather(&mut rows, consumer, candidate, groups);
             }
             scores.extend(self.run(&rows, &history)?);
         }

@@ -7,6 +7,7 @@ use ndarray::{Array2, Array3, ArrayView2, Axis, Slice};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
+use super::calibration::CalibrationReport;
 use super::examples::{RankerExamples, RankerShape};
 use super::export;
 use super::network::{Batch, Layout, RankerNetwork};
@@ -38,6 +39,9 @@ pub struct RankerReport {
     pub mae: f64,
     /// Area under the ROC curve of the like-probability; `None` if all or none were liked.
     pub auc: Option<f64>,
+    /// The like-probability's calibration; `None` if all or none were liked.
+    #[serde(default)]
+    pub calibration: Option<CalibrationReport>,
     /// RMSE of always predicting the training mean, for comparison.
     pub mean_rmse: f64,
 }
@@ -323,6 +327,7 @@ impl Task<'_> {
             rmse: metrics::rmse(&rating, &validation.rating),
             mae: metrics::mae(&rating, &validation.rating),
             auc: metrics::auc(&like, &liked),
+            calibration: CalibrationReport::of(&scores, &liked),
             mean_rmse: metrics::rmse(&mean, &validation.rating),
         })
     }

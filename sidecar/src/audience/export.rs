@@ -29,8 +29,9 @@ const BLOCK: usize = 1_000;
 /// The columns of text; with those of numbers they make a row of CSV or Parquet.
 const TEXTS: [&str; 6] = ["user", "item", "segment", "positive", "negative", "reasons_source"];
 /// The columns of numbers.
-const NUMBERS: [&str; 7] = [
+const NUMBERS: [&str; 8] = [
     "probability",
+    "score",
     "rating",
     "user_item",
     "positive_share",
@@ -150,6 +151,7 @@ fn numbers(member: &AudienceMember) -> [Option<f32>; NUMBERS.len()] {
     let account = member.contributions;
     [
         Some(member.probability),
+        Some(member.score),
         Some(member.rating),
         account.map(|all| all.user_item),
         account.map(|all| all.positive),
@@ -180,6 +182,7 @@ mod tests {
             rank,
             retrieval_rank: rank,
             probability: 0.5,
+            score: 0.6,
             rating: 4.0,
             item: None,
             segment: None,
@@ -219,7 +222,7 @@ mod tests {
     fn csv_quotes_what_it_must_and_defuses_formulas() {
         let text = String::from_utf8(written(Format::Csv)).unwrap();
         assert!(text.starts_with("rank,user,item,segment,positive,negative"), "{text}");
-        assert!(text.contains("1,\"u,1\",,,'=1+1,no,llm,0.5,4,"), "{text}");
+        assert!(text.contains("1,\"u,1\",,,'=1+1,no,llm,0.5,0.6,4,"), "{text}");
         assert_eq!(text.lines().count(), 3);
     }
 

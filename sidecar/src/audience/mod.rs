@@ -1,6 +1,8 @@
 //! Audiences: the consumers most likely to respond to items or to a campaign in words. Qdrant
 //! retrieves them, the ranker of recommendations ranks them, and the reasons say why.
 
+mod compare;
+mod compare_request;
 pub mod export;
 mod request;
 mod retrieve;
@@ -12,6 +14,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use whyrank_plugin::{ExplanationRecord, UserId};
 
+pub use compare_request::{
+    AudienceComparisonRequest, AudienceComparisonResponse, AudienceOverlap, AudienceSummary,
+    ComparedSegment,
+};
 pub use request::{
     AudienceItem, AudienceMember, AudienceRequest, AudienceResponse, ExpectedSize, Segment,
     SegmentText,
@@ -21,6 +27,8 @@ use crate::http::{ApiError, Cause};
 use crate::rerank::{CampaignItem, Reasons, Reranker, Response, StageReport};
 use crate::storage::Storage;
 use crate::writing::CodeMaker;
+
+use self::retrieve::RetrievedUsers;
 
 /// Consumers whose histories are held in memory at once.
 const BLOCK: usize = 1_000;
@@ -101,32 +109,9 @@ impl Audiences {
     /// store cannot be read.
     pub async fn audience(&self, request: &AudienceRequest) -> Result<AudienceResponse, ApiError> {
         let mut clock = Clock::start();
-        let limits = self.limits(request)?;
-        let retrieved = self.retrieve(request, &limits).await?;
-        clock.lap("retrieve", format!("{} consumers", retrieved.users.len()));
-        let items = &retrieved.items;
-        let candidates = retrieved.users.len();
-        let places: HashMap<UserId, u32> =
-            retrieved.users.iter().zip(1..).map(|(id, place)| (*id, place)).collect();
-        let mut responses = Vec::with_capacity(candidates);
-        for block in retrieved.users.chunks(BLOCK) {
-            let users = self.users(block).await?;
-            responses.extend(self.reranker.responses(users, items, false).await?);
-        }
-        let expected = expected(&responses, limits.threshold);
-        // A stable sort: equal predictions keep the retrieval order.
-        responses.sort_by(|left, right| right.score.like.total_cmp(&left.score.like));
-        responses.truncate(limits.limit);
-        clock.lap("rank", format!("{candidates} consumers, {} items", items.len()));
-        let mut shown = Vec::with_capacity(responses.len());
-        let order: Vec<UserId> = responses.iter().map(|response| response.user).collect();
-        for block in order.chunks(BLOCK) {
-            let users = self.users(block).await?;
-            shown.extend(self.reranker.responses(users, items, true).await?);
-        }
-        clock.lap("account", format!("{} consumers", shown.len()));
-        let mut reasons = self.reasons(&shown, items).await;
-        let nearest = &retrieved.reasons;
+        let found = self.found(request, &mut clock).await?;
+        let Found { items, candidates, places, expected, shown, nearest, limits } = &found;
+        let mut reasons = self.reasons(shown, items).await;
         let mut consumers: Vec<AudienceMember> = shown
             .iter()
             .zip(1..)
@@ -140,7 +125,8 @@ impl Audiences {
                     user: response.external_id.clone(),
                     rank,
                     retrieval_rank: places.get(&response.user).copied().unwrap_or_default(),
-                    probability: response.score.like,
+                    probability: response.probability,
+                    score: response.score.like,
                     rating: response.score.rating,
                     item: (!item.is_empty()).then(|| item.to_owned()),
                     segment: None,
@@ -151,42 +137,63 @@ impl Audiences {
                 }
             })
             .collect();
-        let segments = self.segments(&shown, items, limits.segments, &mut consumers).await?;
+        let segments = self.segments(shown, items, limits.segments, &mut consumers).await?;
         clock.lap("answer", format!("{} consumers", consumers.len()));
-        let named = items.iter().filter(|item| !item.external_id().is_empty());
-        let named = named.map(|item| AudienceItem {
-            item: item.external_id().to_owned(),
-            title: item.title().to_owned(),
-        });
         Ok(AudienceResponse {
-            items: named.collect(),
+            items: found.named(),
             campaign: request.campaign.clone(),
-            candidates,
-            expected,
+            candidates: *candidates,
+            expected: *expected,
             consumers,
             segments,
             stages: clock.reports,
         })
     }
 
+    /// Retrieves and ranks; those in the audience come back with the account of their scores.
+    async fn found(&self, request: &AudienceRequest, clock: &mut Clock) -> Result<Found, ApiError> {
+        let limits = self.limits(request)?;
+        let retrieved = self.retrieve(request, &limits).await?;
+        clock.lap("retrieve", format!("{} consumers", retrieved.users.len()));
+        let RetrievedUsers { items, users: retrieved, reasons: nearest } = retrieved;
+        let candidates = retrieved.len();
+        let places: HashMap<UserId, u32> =
+            retrieved.iter().zip(1..).map(|(id, place)| (*id, place)).collect();
+        let mut responses = Vec::with_capacity(candidates);
+        for block in retrieved.chunks(BLOCK) {
+            let users = self.users(block).await?;
+            responses.extend(self.reranker.responses(users, &items, false).await?);
+        }
+        let expected = expected(&responses, limits.threshold);
+        // A stable sort: equal predictions keep the retrieval order.
+        responses.sort_by(|left, right| right.score.like.total_cmp(&left.score.like));
+        responses.truncate(limits.limit);
+        clock.lap("rank", format!("{candidates} consumers, {} items", items.len()));
+        let mut shown = Vec::with_capacity(responses.len());
+        let order: Vec<UserId> = responses.iter().map(|response| response.user).collect();
+        for block in order.chunks(BLOCK) {
+            let users = self.users(block).await?;
+            shown.extend(self.reranker.responses(users, &items, true).await?);
+        }
+        clock.lap("account", format!("{} consumers", shown.len()));
+        Ok(Found { items, candidates, places, expected, shown, nearest, limits })
+    }
+
+    /// How many segments, if that many are allowed.
+    fn bounded_segments(&self, wanted: Option<usize>) -> Result<usize, ApiError> {
+        let most = self.settings.maximum_segments;
+        let wanted = wanted.unwrap_or(self.settings.segments);
+        bound("segments", wanted, 0, most, "audience.maximum_segments")
+    }
+
     fn limits(&self, request: &AudienceRequest) -> Result<Limits, ApiError> {
         let settings = &self.settings;
-        let bound = |what: &str, value: usize, least: usize, most: usize, setting: &str| {
-            if (least..=most).contains(&value) {
-                return Ok(value);
-            }
-            let message =
-                format!("`{what}` is {value}; it must be from {least} to {most} (`{setting}`)");
-            Err(ApiError::new(Cause::Invalid, message))
-        };
         let limit = request.limit.unwrap_or(settings.limit);
         let limit = bound("limit", limit, 1, settings.maximum_limit, "audience.maximum_limit")?;
         let most = settings.maximum_candidates;
         let candidates = request.candidates.unwrap_or_else(|| settings.candidates.max(limit));
         let candidates = bound("candidates", candidates, 1, most, "audience.maximum_candidates")?;
-        let segments = request.segments.unwrap_or(settings.segments);
-        let most = settings.maximum_segments;
-        let segments = bound("segments", segments, 0, most, "audience.maximum_segments")?;
+        let segments = self.bounded_segments(request.segments)?;
         let threshold = request.threshold.unwrap_or(settings.threshold);
         if !(0.0..=1.0).contains(&threshold) {
             let message = format!("`threshold` is {threshold}; it must be from 0 to 1");
@@ -215,6 +222,47 @@ impl Audiences {
     }
 }
 
+/// An audience before it is told.
+struct Found {
+    items: Vec<CampaignItem>,
+    candidates: usize,
+    /// Places in the retrieval order, from 1.
+    places: HashMap<UserId, u32>,
+    expected: ExpectedSize,
+    /// Those in the audience, most likely first.
+    shown: Vec<Response>,
+    /// Of consumers whose reasons lie near a campaign's words: the nearest one.
+    nearest: HashMap<UserId, ExplanationRecord>,
+    limits: Limits,
+}
+
+impl Found {
+    /// The stored items of the request.
+    fn named(&self) -> Vec<AudienceItem> {
+        let named = self.items.iter().filter(|item| !item.external_id().is_empty());
+        let named = named.map(|item| AudienceItem {
+            item: item.external_id().to_owned(),
+            title: item.title().to_owned(),
+        });
+        named.collect()
+    }
+}
+
+/// A number of the request, if it lies within its bounds.
+fn bound(
+    what: &str,
+    value: usize,
+    least: usize,
+    most: usize,
+    setting: &str,
+) -> Result<usize, ApiError> {
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    let message = format!("`{what}` is {value}; it must be from {least} to {most} (`{setting}`)");
+    Err(ApiError::new(Cause::Invalid, message))
+}
+
 /// The request's numbers, checked.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
@@ -226,7 +274,7 @@ struct Limits {
 }
 
 fn expected(responses: &[Response], threshold: f32) -> ExpectedSize {
-    let likes = responses.iter().map(|response| response.score.like);
+    let likes = responses.iter().map(|response| response.probability);
     let above: Vec<f32> = likes.clone().filter(|like| *like >= threshold).collect();
     ExpectedSize {
         threshold,
@@ -243,17 +291,17 @@ fn distinct<T: Copy + Eq + std::hash::Hash>(values: impl IntoIterator<Item = T>)
 }
 
 /// Measures the stages of one request.
-struct Clock {
+pub(crate) struct Clock {
     last: Instant,
-    reports: Vec<StageReport>,
+    pub(crate) reports: Vec<StageReport>,
 }
 
 impl Clock {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { last: Instant::now(), reports: Vec::new() }
     }
 
-    fn lap(&mut self, stage: &str, detail: String) {
+    pub(crate) fn lap(&mut self, stage: &str, detail: String) {
         let now = Instant::now();
         let milliseconds = (now - self.last).as_secs_f64() * 1e3;
         self.last = now;

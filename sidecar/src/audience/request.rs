@@ -71,7 +71,7 @@ pub struct AudienceItem {
 }
 
 /// The expected size at a probability threshold, over all ranked candidates. The probabilities are
-/// the ranker's own: as well calibrated as its training left them.
+/// calibrated on pairs that were held back when the ranker was trained.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExpectedSize {
     /// The threshold.
@@ -93,8 +93,10 @@ pub struct AudienceMember {
     pub rank: u32,
     /// Place in the retrieval order, from 1.
     pub retrieval_rank: u32,
-    /// The predicted probability of a like.
+    /// The predicted probability of a like, calibrated on pairs held back from training.
     pub probability: f32,
+    /// The ranker's own number, which consumers are ordered by and whose account the contributions are.
+    pub score: f32,
     /// The predicted rating.
     pub rating: f32,
     /// The item that suits the consumer best; absent for a campaign in words.

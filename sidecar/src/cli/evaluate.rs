@@ -301,6 +301,19 @@ fn describe(report: &EvaluationReport, path: &Path) -> String {
                 100.0 * ordering.found,
             );
         }
+        if let Some(found) = &share.faithfulness {
+            text += &format!(
+                "deletion test on {} pairs: without the input that the account names first the \
+                 like-probability moves by {:.4}, without another by {:.4} (more in {:.0} % of the \
+                 pairs; difference {:.4} to {:.4})\n",
+                found.pairs,
+                found.named_first,
+                found.random_other,
+                100.0 * found.share,
+                found.more.low,
+                found.more.high,
+            );
+        }
     }
     text + &format!("A positive number is better. The report is in {}", path.display())
 }

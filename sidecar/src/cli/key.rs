@@ -1,9 +1,10 @@
 //! `whyrank key`: makes an API key.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::output::print;
 use crate::access::{AccessKey, KeyRole, digest};
@@ -20,11 +21,16 @@ struct MadeKey {
     entry: AccessKey,
 }
 
-pub(super) fn make(name: String, role: KeyRole, json: bool) -> Result<()> {
+pub(super) fn make(name: String, role: KeyRole, items: Option<String>, json: bool) -> Result<()> {
+    let items: Option<Value> =
+        items.as_deref().map(serde_json::from_str).transpose().context("--items is not JSON")?;
     let mut bytes = [0_u8; BYTES];
     OsRng.try_fill_bytes(&mut bytes).context("reading random bytes from the system")?;
     let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let made = MadeKey { entry: AccessKey { name, role, sha256: digest(&key) }, key };
+    let made = MadeKey { entry: AccessKey { name, role, sha256: digest(&key), items }, key };
+    if let Some(fault) = made.entry.fault() {
+        bail!("{fault}; give the filter as JSON with --items");
+    }
     let entry = toml_edit::ser::to_string(&made.entry)?;
     print(json, &made, || {
         format!(

@@ -1,11 +1,13 @@
 //! The command line: what was typed, and which command it means.
 
 mod audience;
+mod audience_comparison;
 mod check;
 mod data;
 mod demo;
 mod evaluate;
 mod fetch;
+mod insights;
 mod key;
 mod migrate;
 mod output;
@@ -77,6 +79,10 @@ enum Command {
     },
     /// Prints the consumers most likely to respond to items or to a campaign in words.
     Audience(audience::AudienceArguments),
+    /// Prints how the audiences of two campaigns overlap, and what differs.
+    CompareAudiences(audience_comparison::ComparisonArguments),
+    /// Prints why an item ranks where it ranks, and what would change.
+    Insights(insights::InsightsArguments),
     /// Prints the reasons of one pair, writing them if they are not there.
     Explain {
         /// The consumer's id as the data gave it.
@@ -116,6 +122,9 @@ enum Command {
         /// What its holder may do.
         #[arg(long, value_enum)]
         role: KeyRole,
+        /// With the role `seller`: a filter on the items that are its own, in Qdrant's JSON.
+        #[arg(long)]
+        items: Option<String>,
     },
     /// Runs the whole method on MovieLens-100k and prints one consumer's recommendations.
     Demo {
@@ -209,6 +218,10 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             query::recommend(settings, request, json).await
         }
         Command::Audience(arguments) => audience::audience(settings, arguments, json).await,
+        Command::CompareAudiences(arguments) => {
+            audience_comparison::compare(settings, arguments, json).await
+        }
+        Command::Insights(arguments) => insights::insights(settings, arguments, json).await,
         Command::Explain { user, item, stored } => {
             query::explain(settings, user, item, stored, json).await
         }
@@ -218,7 +231,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Check { effective: true, .. } => check::effective(&settings, json),
         Command::Check { hashes, .. } => check::check(&settings, hashes, json).await,
         Command::Eval(arguments) => evaluate::evaluate(settings, arguments, json).await,
-        Command::Key { name, role } => key::make(name, role, json),
+        Command::Key { name, role, items } => key::make(name, role, items, json),
         Command::Demo { once } => demo::demo(settings, once).await,
     }
 }

@@ -14,6 +14,7 @@ use crate::audience::Audiences;
 use crate::cold_start::ColdStart;
 use crate::config::{Settings, VectorSource};
 use crate::generator::{self, GeneratorKind, GeneratorSettings, Writer};
+use crate::insights::Insights;
 use crate::metrics::Metrics;
 use crate::queue::MissingPairs;
 use crate::rerank::{Reranker, RerankerParts};
@@ -134,6 +135,11 @@ impl Runtime {
     ) -> Result<Audiences> {
         let settings = self.settings.audience.clone();
         Ok(Audiences::new(reranker, self.storage.clone(), self.codes(embedder)?, settings))
+    }
+
+    /// What answers questions about items, with the reranker's models.
+    pub(super) fn insights(&self, reranker: Reranker) -> Insights {
+        Insights::new(reranker, self.storage.clone(), self.settings.insights.clone())
     }
 
     /// What writes explanations: the configured generator, or another kind of it.

@@ -65,8 +65,17 @@ pub(super) async fn serve_with(
     let grace = Duration::from_secs(settings.grace_seconds);
     let (storage, metrics) = (runtime.storage.clone(), runtime.metrics.clone());
     let audiences = runtime.audiences(reranker.clone(), &embedder)?;
-    let api =
-        Api::new(ApiParts { reranker, audiences, storage, inference, desk, metrics, settings });
+    let insights = runtime.insights(reranker.clone());
+    let api = Api::new(ApiParts {
+        reranker,
+        audiences,
+        insights,
+        storage,
+        inference,
+        desk,
+        metrics,
+        settings,
+    });
     let api = if roles.contains(&Role::Api) { api } else { api.health_only() };
     // The address is the one thing that a script which started the server waits for.
     eprintln!(

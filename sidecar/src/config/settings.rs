@@ -22,6 +22,7 @@ use crate::features::RatingScale;
 use crate::generate::GenerateSettings;
 use crate::generator::GeneratorSettings;
 use crate::import::ImportSettings;
+use crate::insights::InsightsSettings;
 use crate::queue::QueueSettings;
 use crate::rerank::RerankSettings;
 use crate::split::SplitSettings;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub rerank: RerankSettings,
     /// Audiences of items and campaigns.
     pub audience: AudienceSettings,
+    /// Insights into items.
+    pub insights: InsightsSettings,
     /// Work that waits for the LLM.
     pub queue: QueueSettings,
     /// The HTTP server.
@@ -97,6 +100,7 @@ impl Default for Settings {
             generate: GenerateSettings::default(),
             rerank: RerankSettings::default(),
             audience: AudienceSettings::default(),
+            insights: InsightsSettings::default(),
             queue: QueueSettings::default(),
             server: ServerSettings::default(),
             gateway: GatewaySettings::default(),

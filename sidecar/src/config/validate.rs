@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::load::Loaded;
 use super::settings::{Settings, VectorSource};
-use crate::access::AccessKey;
+use crate::access::{AccessKey, KeyRole};
 use crate::storage::IdScheme;
 
 /// Adds a fault for everything that makes no sense.
@@ -131,6 +131,50 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "audience.threshold",
         "is a probability: it must be from 0 to 1",
     );
+    let insights = &settings.insights;
+    for (key, number, most, of) in [
+        (
+            "insights.consumers",
+            insights.consumers,
+            insights.maximum_consumers,
+            "insights.maximum_consumers",
+        ),
+        ("insights.themes", insights.themes, insights.maximum_themes, "insights.maximum_themes"),
+        (
+            "insights.pool",
+            insights.pool,
+            store.embedded.maximum_results.min(store.server.maximum_results),
+            "store.embedded.maximum_results` and `store.server.maximum_results",
+        ),
+    ] {
+        check(
+            number >= 1 && number <= most,
+            key,
+            &format!("must be at least 1 and not above `{of}`"),
+        );
+    }
+    for (key, number, least) in [
+        ("insights.explanations", insights.explanations, 1),
+        ("insights.periods", insights.periods, 2),
+        ("insights.answers", insights.answers, 1),
+        ("insights.resamples", insights.resamples, 100),
+        ("insights.minimum_consumers", insights.minimum_consumers, 2),
+        ("insights.timeout_seconds", insights.timeout_seconds as usize, 1),
+    ] {
+        check(number >= least, key, &format!("must be at least {least}"));
+    }
+    check(
+        insights.epsilon > 0.0 && insights.epsilon.is_finite(),
+        "insights.epsilon",
+        "must be a number above 0",
+    );
+    let sellers = server.keys.iter().any(|key| key.role == KeyRole::Seller);
+    check(
+        !sellers || insights.noise_secret.as_ref().is_some_and(|secret| !secret.is_empty()),
+        "insights.noise_secret",
+        "is needed where a key has the role `seller`: without it the noise that hides single \
+         consumers could be computed by anybody; `whyrank key` prints a random text that serves",
+    );
     check(ratings.like_from.is_finite(), "ratings.like_from", "must be a finite number");
     check(
         ratings.dislike_to < ratings.like_from,
@@ -232,6 +276,17 @@ mod tests {
             "line 1: store.existing_items: needs `store",
         );
         check("[audience]\nlimit = 0\n", "line 2: audience.limit: must be at least 1");
+        check("[insights]\nepsilon = 0.0\n", "line 2: insights.epsilon: must be a number above 0");
+        check(
+            "[insights]\nminimum_consumers = 1\n",
+            "insights.minimum_consumers: must be at least 2",
+        );
+        let digest = "0".repeat(64);
+        let seller = format!(
+            "[[server.keys]]\nname = \"shop\"\nrole = \"seller\"\nsha256 = \"{digest}\"\n\
+             items = {{ must = [{{ key = \"brand\", match = {{ value = \"X\" }} }}] }}\n"
+        );
+        check(&seller, "insights.noise_secret: is needed");
         check("[audience]\nthreshold = 1.5\n", "line 2: audience.threshold: is a probability");
         check("[gateway]\nupstream_api_key = \"k\"\n", "line 2: gateway.upstream_api_key");
         check("[gateway]\ncertificate = \"c.pem\"\n", "line 2: gateway.certificate");

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use whyrank_models::metrics::{Interval, bootstrap};
 
 use super::{EvaluationSettings, FinishedRun};
-use crate::training::{Arm, ArmOutcome, OrderOutcome};
+use crate::training::{Arm, ArmOutcome, Faithfulness, OrderOutcome};
 
 /// Share of the samples that an interval holds.
 const CONFIDENCE: f64 = 0.95;
@@ -41,6 +41,9 @@ pub struct ShareSummary {
     pub test_pairs: usize,
     /// Pairs whose explanation an LLM wrote, in the first seed's run.
     pub written_by_llm: usize,
+    /// Whether the accounts of scores are faithful, in the first seed's run.
+    #[serde(default)]
+    pub faithfulness: Option<Faithfulness>,
     /// One for each arm.
     pub arms: Vec<ArmSummary>,
     /// How retrieved candidates were ordered, unless that was left out.
@@ -183,6 +186,7 @@ fn summarise(
         training_pairs: first.training_pairs,
         test_pairs: first.test_pairs,
         written_by_llm: first.written_by_llm,
+        faithfulness: first.arms.iter().find_map(|outcome| outcome.faithfulness.clone()),
         arms: arms.collect(),
         ordering: order(runs, settings),
     })
@@ -301,6 +305,7 @@ mod tests {
                 ratings,
                 // A quarter of the pairs is liked; every arm says a half.
                 likes: vec![0.5; 200],
+                faithfulness: None,
             }
         });
         let outcome = ComparisonOutcome {

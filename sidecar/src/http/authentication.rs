@@ -11,7 +11,10 @@ use crate::access::{self, KeyRole};
 /// Who sent a request, where keys are configured.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
+    pub(super) name: String,
     pub(super) role: KeyRole,
+    /// The items that a seller may ask about, as a filter in Qdrant's JSON.
+    pub(super) items: Option<serde_json::Value>,
 }
 
 /// Checks the key. Without configured keys everybody may ask everything.
@@ -47,7 +50,11 @@ pub(super) async fn authenticate(
         );
         return refused(Cause::Forbidden, message);
     }
-    request.extensions_mut().insert(Caller { role: key.role });
+    request.extensions_mut().insert(Caller {
+        name: key.name.clone(),
+        role: key.role,
+        items: key.items.clone(),
+    });
     let response = next.run(request).await;
     let (key, role, status) = (&key.name, key.role.name(), response.status().as_u16());
     tracing::info!(target: "whyrank::audit", key, role, %method, path, status);

@@ -8,6 +8,7 @@ mod error;
 mod explain;
 mod health;
 mod inference;
+mod insights;
 mod json;
 mod known;
 mod recommend;
@@ -34,6 +35,7 @@ pub(crate) use known::{known_item, known_user};
 use crate::audience::Audiences;
 use crate::config::ServerSettings;
 use crate::inference::Inference;
+use crate::insights::Insights;
 use crate::metrics::Metrics;
 use crate::queue::WritingDesk;
 use crate::rerank::Reranker;
@@ -50,6 +52,7 @@ pub struct Api {
 struct Inner {
     reranker: Reranker,
     audiences: Audiences,
+    insights: Insights,
     storage: Storage,
     inference: Inference,
     desk: Option<WritingDesk>,
@@ -74,6 +77,8 @@ pub struct ApiParts {
     pub reranker: Reranker,
     /// Answers requests for audiences.
     pub audiences: Audiences,
+    /// Answers questions about items.
+    pub insights: Insights,
     /// The collections.
     pub storage: Storage,
     /// Answers Qdrant's requests for vectors.
@@ -89,12 +94,14 @@ pub struct ApiParts {
 impl Api {
     /// Puts an API together.
     pub fn new(parts: ApiParts) -> Self {
-        let ApiParts { reranker, audiences, storage, inference, desk, metrics, settings } = parts;
+        let ApiParts { reranker, audiences, insights, storage, inference, desk, metrics, settings } =
+            parts;
         let admission = Arc::new(Semaphore::new(settings.maximum_requests));
         let stopping = AtomicBool::new(false);
         let inner = Inner {
             reranker,
             audiences,
+            insights,
             storage,
             inference,
             desk,
@@ -135,6 +142,8 @@ impl Api {
             .routes(routes!(recommend::recommend))
             .routes(routes!(explain::explain))
             .routes(routes!(audience::audience))
+            .routes(routes!(audience::compare))
+            .routes(routes!(insights::insights))
             .routes(routes!(compare::compare))
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Response {
     /// The place of the item among those of the campaign.
     pub(crate) item: usize,
     pub(crate) score: Score,
+    /// The calibrated probability of a like.
+    pub(crate) probability: f32,
     pub(crate) state: ExplanationState,
     pub(crate) codes: Option<Codes>,
     pub(crate) contributions: Option<Contributions>,
@@ -142,6 +144,7 @@ impl Reranker {
                     external_id,
                     item: best,
                     score: ranked.scores[best],
+                    probability: models.ranker.probability(ranked.scores[best]),
                     state: ranked.states[best],
                     codes: ranked.codes[best].clone(),
                     contributions: ranked.contributions.first().copied(),

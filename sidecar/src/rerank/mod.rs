@@ -8,6 +8,7 @@ mod answer;
 mod batch;
 mod consumer;
 mod gateway;
+mod place;
 mod rank;
 mod request;
 mod retrieve;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use whyrank_plugin::{Candidate, Codes, ExplanationState, ItemId};
 
 pub(crate) use batch::{CampaignItem, Response};
+pub(crate) use place::{Placed, Variant};
 pub use request::{
     ContributionsView, Degradation, GivenInteraction, Reasons, RecommendRequest, RecommendResponse,
     Recommendation, StageReport,

@@ -7,7 +7,7 @@ use whyrank_plugin::{Code, Codes, Contributions, ExplanationState, ItemId, UserI
 use super::retrieve::{Retrieved, RetrievedItem};
 use super::{Fault, Reranker, ScoreKind, StageClock};
 use crate::artifacts::RerankModels;
-use crate::features;
+use crate::features::{self, ConsumerState};
 
 /// All candidates, scored and ordered.
 #[derive(Debug)]
@@ -26,6 +26,13 @@ pub(super) struct Ranking {
     pub(super) codes: Vec<Option<Codes>>,
 }
 
+impl Ranking {
+    /// The first places of the ranking.
+    fn first(&self, count: usize) -> Vec<usize> {
+        self.order.iter().take(count).copied().collect()
+    }
+}
+
 pub(super) fn rank(
     reranker: &Reranker,
     models: &RerankModels,
@@ -38,7 +45,8 @@ pub(super) fn rank(
     clock.lap("complete", format!("{} predicted", completed.predicted()));
     let mut ranking = score(reranker, models, retrieved, completed)?;
     clock.lap("rank", format!("{} candidates in one run", ranking.order.len()));
-    ranking.contributions = account(reranker, models, retrieved, &ranking, accounted)?;
+    ranking.contributions =
+        account(reranker, models, retrieved, &ranking, ranking.first(accounted))?;
     clock.lap("account", format!("{} results", ranking.contributions.len()));
     Ok(ranking)
 }
@@ -54,7 +62,8 @@ pub(super) fn rank_recalled(
 ) -> Result<Ranking, Fault> {
     let completed = complete(models, retrieved, stored)?;
     let mut ranking = score(reranker, models, retrieved, completed)?;
-    ranking.contributions = account(reranker, models, retrieved, &ranking, accounted)?;
+    ranking.contributions =
+        account(reranker, models, retrieved, &ranking, ranking.first(accounted))?;
     Ok(ranking)
 }
 
@@ -83,15 +92,14 @@ fn score(
     Ok(Ranking { order, scores, values, states, contributions: Vec::new(), codes })
 }
 
-/// Stage 5: the account of the first places.
-fn account(
+/// Stage 5: the account of some candidates, by their places in the retrieval order.
+pub(super) fn account(
     reranker: &Reranker,
     models: &RerankModels,
     retrieved: &Retrieved,
     ranking: &Ranking,
-    accounted: usize,
+    places: Vec<usize>,
 ) -> Result<Vec<Contributions>, Fault> {
-    let places: Vec<usize> = ranking.order.iter().take(accounted).copied().collect();
     if places.is_empty() {
         return Ok(Vec::new());
     }
@@ -107,6 +115,27 @@ fn account(
     let contributions = models.ranker.contributions(&consumer, &first).map_err(Fault::model)?;
     let kind = reranker.settings.score;
     Ok(contributions.iter().map(|account| kind.account(account)).collect())
+}
+
+/// The scores of one item with several codes; an absent one is the training mean.
+pub(super) fn with_codes<'a>(
+    reranker: &Reranker,
+    models: &RerankModels,
+    consumer: &ConsumerState,
+    item: &'a RetrievedItem,
+    codes: impl Iterator<Item = (Option<&'a [f32]>, Option<&'a [f32]>)>,
+) -> Result<Vec<Score>, Fault> {
+    let context = features::context(consumer, &item.vector, item.statistics, reranker.scale);
+    let inputs: Vec<CandidateInput<'_>> = codes
+        .map(|(positive, negative)| CandidateInput {
+            item: &item.vector,
+            positive,
+            negative,
+            context: &context,
+        })
+        .collect();
+    let rows = consumer.history_rows();
+    models.ranker.score(&consumer.input(&rows), &inputs).map_err(Fault::model)
 }
 
 fn contexts(reranker: &Reranker, retrieved: &Retrieved) -> Vec<Vec<f32>> {

@@ -19,6 +19,7 @@ use whyrank_models::metrics::{auc, mae, rmse};
 use whyrank_models::ranker::{InputGroups, RankerExamples, RankerSettings, TrainedRanker};
 use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, Source, UserId};
 
+use super::faithfulness::Faithfulness;
 use super::ordering::{Ordering, OrderingOutcome, OrderingSettings};
 use super::ranking::{Example, Known};
 use super::{Trainer, item_text, user_text};
@@ -101,6 +102,9 @@ pub struct ArmOutcome {
     pub ratings: Vec<f32>,
     /// Predicted probabilities of a like, in the same order.
     pub likes: Vec<f32>,
+    /// Whether the accounts of scores are faithful; of the full method only.
+    #[serde(default)]
+    pub faithfulness: Option<Faithfulness>,
 }
 
 /// All arms on one training part.
@@ -322,6 +326,10 @@ impl Trainer {
         settings.training.seed = seed;
         let progress = self.progress.as_ref();
         let trained = TrainedRanker::train(&training, &validation, &settings, progress)?;
+        let faithfulness = match arm {
+            Arm::Both => self.faithfulness(&trained, examples, codes, seed)?,
+            _ => None,
+        };
         let scores = trained.predict(&test)?;
         let ratings: Vec<f32> = scores.iter().map(|score| score.rating).collect();
         let likes: Vec<f32> = scores.iter().map(|score| score.like).collect();
@@ -332,6 +340,7 @@ impl Trainer {
             auc: auc(&likes, liked),
             ratings,
             likes,
+            faithfulness,
         };
         Ok((outcome, trained))
     }

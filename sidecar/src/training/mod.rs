@@ -5,6 +5,7 @@
 mod codes;
 mod comparison;
 mod embeddings;
+mod faithfulness;
 mod index;
 mod ordering;
 mod ranking;
@@ -21,6 +22,7 @@ use whyrank_plugin::{ItemRecord, UserRecord};
 
 pub use codes::{AutoencoderOutcome, ExplainerOutcome};
 pub use comparison::{Arm, ArmOutcome, ComparisonOutcome};
+pub use faithfulness::Faithfulness;
 pub use index::IndexReport;
 pub use ordering::{OrderOutcome, OrderingOutcome, OrderingSettings};
 pub use ranking::RankerOutcome;

@@ -233,14 +233,12 @@ impl Trainer {
         Ok(written.is_some())
     }
 
-    /// Adds one example with these codes.
-    pub(super) fn push(
+    /// The consumer, the item's vector and the context features of an example.
+    pub(super) fn inputs(
         &self,
-        examples: &mut RankerExamples,
         known: &Known,
         example: &Example<'_>,
-        codes: &Codes,
-    ) -> Result<()> {
+    ) -> Result<(ConsumerState, Vec<f32>, Vec<f32>)> {
         let learner = &known.learners[example.user];
         let (item, statistics) = &known.items[&example.entry.item];
         let length = self.settings.ranker.history_length;
@@ -253,9 +251,22 @@ impl Trainer {
             ConsumerState { vector, history: history.collect(), statistics: learner.statistics };
         let scale = self.settings.rating_scale();
         let context = features::context(&consumer, item, *statistics, scale);
+        Ok((consumer, item.clone(), context))
+    }
+
+    /// Adds one example with these codes.
+    pub(super) fn push(
+        &self,
+        examples: &mut RankerExamples,
+        known: &Known,
+        example: &Example<'_>,
+        codes: &Codes,
+    ) -> Result<()> {
+        let (consumer, item, context) = self.inputs(known, example)?;
         let rows = consumer.history_rows();
+        let scale = self.settings.rating_scale();
         let candidate = CandidateInput {
-            item,
+            item: &item,
             positive: Some(&codes.positive),
             negative: Some(&codes.negative),
             context: &context,
