@@ -9,6 +9,7 @@ mod publish;
 mod request;
 mod rivals;
 mod sample;
+mod telling;
 mod themes;
 
 use std::sync::Arc;
@@ -25,7 +26,8 @@ pub use request::{
 use self::influence::{Bounds, Moved};
 use self::publish::{Noise, Publisher};
 use self::sample::Sample;
-use self::themes::{Measured, Side, Telling, Themes, Written};
+use self::telling::{Measured, Telling};
+use self::themes::{Side, Themes, Written};
 use crate::audience::Clock;
 use crate::http::{ApiError, Cause, known_item};
 use crate::rerank::{Placed, Reranker};

@@ -9,7 +9,8 @@ use whyrank_plugin::{
 use super::publish::{Noise, Publisher};
 use super::request::Theme;
 use super::sample::{Sample, digest};
-use super::themes::{Measured, Side, Telling, Written, divided, reasons};
+use super::telling::{Measured, Telling};
+use super::themes::{Side, Written, divided, reasons};
 
 /// Worlds that the attack is tried in.
 const WORLDS: usize = 400;
