@@ -14,7 +14,7 @@ const DIGITS: usize = 64;
 pub enum KeyRole {
     /// Everything.
     Admin,
-    /// Recommendations, explanations, comparisons and inference.
+    /// Recommendations, explanations, comparisons, interactions and inference.
     Search,
     /// Audiences: the consumers, without the texts that tell what one of them likes.
     Campaign,
@@ -35,7 +35,10 @@ impl KeyRole {
         match (self, path) {
             (Self::Admin, _) | (_, "/openapi.json") => true,
             (Self::Search, path) => {
-                matches!(path, "/" | "/v1/recommend" | "/v1/explain" | "/v1/compare")
+                matches!(
+                    path,
+                    "/" | "/v1/recommend" | "/v1/explain" | "/v1/compare" | "/v1/interactions"
+                )
             }
             (Self::Campaign, path) => path == "/v1/audiences",
         }

@@ -80,7 +80,7 @@ impl Installation {
         let path = installation.path().join("whyrank.toml");
         let store = format!(
             "[store]\nbackend = \"server\"\nitems = \"{prefix}items\"\nusers = \"{prefix}users\"\n\
-             explanations = \"{prefix}explanations\"\n\n[store.embedded]"
+             explanations = \"{prefix}explanations\"\nqueue = \"{prefix}whyrank_queue\"\n\n[store.embedded]"
         );
         let gateway = format!("[gateway]\nupstream_rest = \"{rest}\"");
         let text = std::fs::read_to_string(&path)?;

@@ -22,6 +22,7 @@ use crate::features::RatingScale;
 use crate::generate::GenerateSettings;
 use crate::generator::GeneratorSettings;
 use crate::import::ImportSettings;
+use crate::interactions::InteractionSettings;
 use crate::queue::QueueSettings;
 use crate::rerank::RerankSettings;
 use crate::split::SplitSettings;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub audience: AudienceSettings,
     /// Work that waits for the LLM.
     pub queue: QueueSettings,
+    /// Interactions that come one at a time.
+    pub interactions: InteractionSettings,
     /// The HTTP server.
     pub server: ServerSettings,
     /// The gateway on Qdrant's own protocol.
@@ -98,6 +101,7 @@ impl Default for Settings {
             rerank: RerankSettings::default(),
             audience: AudienceSettings::default(),
             queue: QueueSettings::default(),
+            interactions: InteractionSettings::default(),
             server: ServerSettings::default(),
             gateway: GatewaySettings::default(),
             evaluation: EvaluationSettings::default(),

@@ -8,8 +8,10 @@ mod error;
 mod explain;
 mod health;
 mod inference;
+mod interactions;
 mod json;
 mod known;
+mod queue;
 mod recommend;
 
 use std::future::Future;
@@ -34,8 +36,9 @@ pub(crate) use known::{known_item, known_user};
 use crate::audience::Audiences;
 use crate::config::ServerSettings;
 use crate::inference::Inference;
+use crate::interactions::Interactions;
 use crate::metrics::Metrics;
-use crate::queue::WritingDesk;
+use crate::queue::{Jobs, MissingPairs, WritingDesk};
 use crate::rerank::Reranker;
 use crate::storage::Storage;
 
@@ -52,6 +55,9 @@ struct Inner {
     audiences: Audiences,
     storage: Storage,
     inference: Inference,
+    interactions: Interactions,
+    jobs: Jobs,
+    missing: Option<MissingPairs>,
     desk: Option<WritingDesk>,
     metrics: Metrics,
     settings: ServerSettings,
@@ -78,6 +84,12 @@ pub struct ApiParts {
     pub storage: Storage,
     /// Answers Qdrant's requests for vectors.
     pub inference: Inference,
+    /// Takes in what consumers do.
+    pub interactions: Interactions,
+    /// The queue of pairs in the store.
+    pub jobs: Jobs,
+    /// Takes pairs that are shown stale; none takes none.
+    pub missing: Option<MissingPairs>,
     /// Takes explanations to write; without it they are only read.
     pub desk: Option<WritingDesk>,
     /// Where requests are counted.
@@ -89,7 +101,18 @@ pub struct ApiParts {
 impl Api {
     /// Puts an API together.
     pub fn new(parts: ApiParts) -> Self {
-        let ApiParts { reranker, audiences, storage, inference, desk, metrics, settings } = parts;
+        let ApiParts {
+            reranker,
+            audiences,
+            storage,
+            inference,
+            interactions,
+            jobs,
+            missing,
+            desk,
+            metrics,
+            settings,
+        } = parts;
         let admission = Arc::new(Semaphore::new(settings.maximum_requests));
         let stopping = AtomicBool::new(false);
         let inner = Inner {
@@ -97,6 +120,9 @@ impl Api {
             audiences,
             storage,
             inference,
+            interactions,
+            jobs,
+            missing,
             desk,
             metrics,
             settings,
@@ -136,6 +162,11 @@ impl Api {
             .routes(routes!(explain::explain))
             .routes(routes!(audience::audience))
             .routes(routes!(compare::compare))
+            .routes(routes!(interactions::post))
+            .routes(routes!(queue::show, queue::offer))
+            .routes(routes!(queue::control))
+            .routes(routes!(queue::dead_letters))
+            .routes(routes!(queue::replay))
     }
 
     /// The description that `/openapi.json` answers.
