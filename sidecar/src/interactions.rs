@@ -324,7 +324,7 @@ impl Interactions {
 
     /// Gives the consumer the vector of the whole history, as `index` does; false if it stays as it is.
     async fn fold_in(&self, user: &UserRecord) -> Result<bool> {
-        let brought = self.parts.import.users.vector.is_some() && user.vector.is_some();
+        let brought = !self.parts.import.users.vector.is_empty() && user.vector.is_some();
         let Some(cold_start) = self.parts.cold_start.clone().filter(|_| !brought) else {
             return Ok(false);
         };

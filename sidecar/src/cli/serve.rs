@@ -55,7 +55,7 @@ pub(super) async fn serve_with(
                 tasks.push(worker);
                 desk
             }
-            None => WritingDesk::Elsewhere(jobs.clone()),
+            None => WritingDesk::Elsewhere(Box::new(jobs.clone())),
         };
         (Some(desk), Some(missing))
     } else {

@@ -95,7 +95,7 @@ pub enum WritingDesk {
     /// The LLM is in this process.
     Here(HereDesk),
     /// Workers are other processes on the same store.
-    Elsewhere(Jobs),
+    Elsewhere(Box<Jobs>),
 }
 
 /// The desk beside a worker.
