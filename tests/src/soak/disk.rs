@@ -27,7 +27,8 @@ impl SmallDisk {
     /// Nothing where mounting is not permitted.
     fn mount(at: &Path) -> Option<Self> {
         let size = format!("size={DISK}m");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(at);
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "none"]).arg(at);
         let done = mount.output().is_ok_and(|output| output.status.success());
         done.then(|| Self { at: at.to_owned() })
     }
