@@ -9,8 +9,13 @@ use super::{RecordError, fields_of, payload_of};
 use crate::id::{ItemId, PointId, UserId, explanation_id, queue_point_id};
 use crate::store::{CollectionSchema, Distance, PayloadIndex, Point, VectorSchema, Vectors};
 
-/// A collection needs a vector; the points of the queue never have it.
+/// A collection needs a vector; it says nothing. All points have it, because a point that lacked one
+/// would be written in two steps on a server: the point, and the deletion of what it may have had.
 const NO_VECTOR: &str = "none";
+
+fn no_vector() -> Vectors {
+    [(NO_VECTOR.to_owned(), vec![0.0])].into()
+}
 
 /// The payload key that tells jobs, usage and control apart.
 pub const KIND_KEY: &str = "kind";
@@ -98,7 +103,7 @@ impl JobRecord {
             queued: self.queued,
             error: self.error.clone(),
         };
-        Point { id: self.id(), vectors: Vectors::new(), payload: payload_of(&fields) }
+        Point { id: self.id(), vectors: no_vector(), payload: payload_of(&fields) }
     }
 
     /// The record of a point that was read with its whole payload.
@@ -144,7 +149,7 @@ impl QueueControl {
 
     /// The point of this record.
     pub fn to_point(&self) -> Point {
-        Point { id: Self::id(), vectors: Vectors::new(), payload: payload_of(self) }
+        Point { id: Self::id(), vectors: no_vector(), payload: payload_of(self) }
     }
 
     /// The record of a point that was read with its whole payload.
@@ -178,7 +183,7 @@ impl UsageRecord {
     /// The point of this record.
     pub fn to_point(&self) -> Point {
         let id = queue_point_id(&format!("usage/{}/{}", self.hour, self.worker));
-        Point { id, vectors: Vectors::new(), payload: payload_of(self) }
+        Point { id, vectors: no_vector(), payload: payload_of(self) }
     }
 
     /// The record of a point that was read with its whole payload.
