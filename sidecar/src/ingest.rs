@@ -101,6 +101,7 @@ fn keep_known(user: &mut UserRecord, known: UserRecord) -> bool {
     }
     user.posted = known.posted;
     user.revision = known.revision;
+    user.settled = known.settled;
     user.statistics = Statistics::of(user.history.iter().map(|entry| entry.rating));
     user.history != known.history || user.attributes != known.attributes
 }
@@ -215,5 +216,6 @@ fn user_record(
         vector: None,
         posted: Vec::new(),
         revision: None,
+        settled: None,
     })
 }

@@ -3,8 +3,8 @@
 //! An interaction is taken in once, however often it is sent: it is known by its `id`, or by consumer,
 //! item and time. A consumer's record changes by a conditional update on its revision, so that two
 //! processes that take in interactions of one consumer at the same time lose neither. The order is:
-//! record, vector, marks on the explanations; a call that fails in between is not acknowledged, and sent
-//! again it does what is missing. Two cases are not covered: two processes that both meet a consumer whom
+//! record, vector, marks on the explanations, and the entry that all is done; a call that fails in between
+//! is not acknowledged, and sent again it does what is missing. Two cases are not covered: two processes that both meet a consumer whom
 //! nobody knows at the same instant, and an import of the table that reads a consumer just before an
 //! interaction and writes just after it.
 
@@ -171,14 +171,19 @@ impl Interactions {
             report.accepted += new;
             report.known += posted.len() - new;
             report.new_users += usize::from(created);
-            report.vectors += usize::from(self.fold_in(&record).await?);
+            if new == 0 && record.settled == record.revision {
+                continue;
+            }
+            let (record, moved) = self.bring_up(record).await?;
+            report.vectors += usize::from(moved);
             let stale = staleness::mark_profile(&self.parts.storage, user).await?;
             report.stale += stale.len();
-            if new > 0 && self.parts.jobs.settings().rewrite_stale == RewriteStale::All {
+            if self.parts.jobs.settings().rewrite_stale == RewriteStale::All {
                 let wanted =
                     stale.into_iter().map(|(user, item)| Wanted { user, item, lane: Lane::Stale });
                 self.parts.jobs.offer(&wanted.collect::<Vec<_>>()).await?;
             }
+            self.settle(&record).await?;
         }
         let count = |outcome: &str, number: usize| {
             let counter = self.parts.metrics.interactions.with_label_values(&[outcome]);
@@ -290,6 +295,7 @@ impl Interactions {
                 vector: None,
                 posted: Vec::new(),
                 revision: None,
+                settled: None,
             });
             let before = record.revision.clone();
             let new = merge(&mut record, given, settings);
@@ -320,6 +326,31 @@ impl Interactions {
             }
         }
         bail!("consumer {external:?} was changed by others {TRIES} times in a row; send it again")
+    }
+
+    /// Gives the consumer the vector of the history, again if another process changed that meanwhile: of
+    /// two vectors that are written at once the later history's must stay.
+    async fn bring_up(&self, mut record: UserRecord) -> Result<(UserRecord, bool)> {
+        for _ in 0..TRIES {
+            let moved = self.fold_in(&record).await?;
+            match self.parts.storage.user(record.id).await? {
+                Some(now) if now.revision != record.revision => record = now,
+                _ => return Ok((record, moved)),
+            }
+        }
+        bail!("a consumer was changed by others {TRIES} times in a row; send it again")
+    }
+
+    /// Enters that nothing is left to do for this revision of the consumer.
+    async fn settle(&self, record: &UserRecord) -> Result<()> {
+        let Some(revision) = &record.revision else { return Ok(()) };
+        let storage = &self.parts.storage;
+        let same = json!({ "key": "revision", "match": { "value": revision } });
+        let same = Filter::from_json(json!({ "must": [same] }))?;
+        let settled = [("settled".to_owned(), revision.clone().into())].into_iter().collect();
+        let (users, ids) = (&storage.settings().users, [record.id.point()]);
+        storage.store().set_payload_where(users, &ids, &same, settled).await?;
+        Ok(())
     }
 
     /// Gives the consumer the vector of the whole history, as `index` does; false if it stays as it is.
@@ -383,6 +414,7 @@ mod tests {
             vector: None,
             posted: Vec::new(),
             revision: None,
+            settled: None,
         }
     }
 

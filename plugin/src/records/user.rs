@@ -50,6 +50,8 @@ pub struct UserRecord {
     pub posted: Vec<Posted>,
     /// Changes with every interaction that came after the import, so that two writers notice each other.
     pub revision: Option<String>,
+    /// The revision that the vector and the marks on the explanations belong to.
+    pub settled: Option<String>,
 }
 
 /// The payload of a user point.
@@ -68,6 +70,8 @@ struct Fields {
     posted: Vec<Posted>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revision: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled: Option<String>,
 }
 
 impl UserRecord {
@@ -81,6 +85,7 @@ impl UserRecord {
             statistics: self.statistics,
             posted: self.posted.clone(),
             revision: self.revision.clone(),
+            settled: self.settled.clone(),
         };
         Point {
             id: self.id.point(),
@@ -103,6 +108,7 @@ impl UserRecord {
             vector: point.vectors.remove(USER_VECTOR),
             posted: fields.posted,
             revision: fields.revision,
+            settled: fields.settled,
         })
     }
 }
@@ -126,6 +132,7 @@ mod tests {
                 entry: HistoryEntry { item, rating: 3.6, time: 874_965_758 },
             }],
             revision: Some("r".to_owned()),
+            settled: Some("r".to_owned()),
         }
     }
 
@@ -139,6 +146,7 @@ mod tests {
             vector: None,
             posted: Vec::new(),
             revision: None,
+            settled: None,
             ..record()
         };
         for record in [record(), bare] {

@@ -44,13 +44,15 @@
 mod budget;
 mod desk;
 mod jobs;
+mod overview;
 mod worker;
 
 use serde::{Deserialize, Serialize};
 
 pub use budget::{Budget, Spent};
 pub use desk::{MissingPairs, WritingDesk};
-pub use jobs::{Claim, DeadLetter, Failure, Jobs, Offered, QueueStatus, Wanted};
+pub use jobs::{Claim, Failure, Jobs, Offered, Wanted};
+pub use overview::{DeadLetter, QueueStatus};
 pub use worker::{Started, start, start_offering};
 
 use whyrank_plugin::{ItemId, UserRecord};
