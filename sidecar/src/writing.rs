@@ -1,6 +1,7 @@
 //! Writes the explanation of a pair into the store: evidence, prompt, LLM, validation, codes. What is
 //! written for the same profile, prompt and model version is never written again.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,7 @@ use crate::evidence::{EvidenceSettings, pair_context};
 use crate::features::RatingScale;
 use crate::generator::{self, Delta, Usage, Writer, Written};
 use crate::metrics::Metrics;
+use crate::staleness::{self, Versions};
 use crate::storage::Storage;
 
 /// Turns explanation texts into codes.
@@ -103,6 +105,13 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
+impl Outcome {
+    /// The pair was written already.
+    fn reused(record: ExplanationRecord) -> Self {
+        Self { record, reused: true, usage: Usage::default(), refusals: 0, seconds: 0.0 }
+    }
+}
+
 /// Writes explanations of pairs, one at a time.
 #[derive(Clone)]
 pub struct PairWriter {
@@ -167,6 +176,12 @@ impl PairWriter {
         Ok(Explanation { positive, negative })
     }
 
+    /// What explanations are written with now.
+    pub fn versions(&self) -> Versions {
+        let (generator, prompt_version) = (self.generator_name(), self.writer.prompt_version());
+        Versions { generator, prompt_version: prompt_version.to_owned() }
+    }
+
     /// Writes the pair's explanation, or finds that it is written.
     ///
     /// # Errors
@@ -177,24 +192,54 @@ impl PairWriter {
         deltas: Option<mpsc::Sender<Delta>>,
         cancel: CancellationToken,
     ) -> Result<Outcome> {
+        let outcome = self.write_if(pair, deltas, cancel, async { Ok(true) }).await?;
+        outcome.context("the text was dropped")
+    }
+
+    /// The same for a worker that may have lost the pair to another meanwhile: the text is stored only
+    /// if `holds` says so when it is finished, and dropped (`None`) if not.
+    ///
+    /// # Errors
+    /// When the store or the generator fails, or `cancel` fires.
+    pub async fn write_if(
+        &self,
+        pair: Pair<'_>,
+        deltas: Option<mpsc::Sender<Delta>>,
+        cancel: CancellationToken,
+        holds: impl Future<Output = Result<bool>> + Send,
+    ) -> Result<Option<Outcome>> {
         let Pair { user, item, before } = pair;
         let (evidence, scale) = (&self.evidence, self.scale);
         let context = pair_context(&self.storage, evidence, scale, user, item, before).await?;
         let profile_version = self.writer.profile_version(&context);
         if let Some(record) = self.current(pair, &profile_version).await? {
-            let usage = Usage::default();
-            return Ok(Outcome { record, reused: true, usage, refusals: 0, seconds: 0.0 });
+            return Ok(Some(Outcome::reused(record)));
         }
         if let Some(text) = self.archived(pair, &profile_version) {
-            let record = self.store(record_of(pair, text.explanation(), text.provenance)).await?;
-            let usage = Usage::default();
-            return Ok(Outcome { record, reused: true, usage, refusals: 0, seconds: 0.0 });
+            let record = record_of(pair, text.explanation(), text.provenance);
+            let record = self.encoded(record).await?;
+            self.storage.write_explanations(std::slice::from_ref(&record)).await?;
+            return Ok(Some(Outcome::reused(record)));
         }
         let started = Instant::now();
         let written = self.writer.write(&context, pair_seed(pair), deltas, cancel).await?;
         let seconds = started.elapsed().as_secs_f64();
         self.count(&written, seconds);
-        let record = self.store(self.record(pair, &written, profile_version)).await?;
+        let record = self.record(pair, &written, profile_version.clone());
+        let mut record = self.encoded(record).await?;
+        if !holds.await? {
+            return Ok(None);
+        }
+        // Seconds have passed: another process may have written the pair, and the consumer may have
+        // acted.
+        if let Some(record) = self.current(pair, &profile_version).await? {
+            return Ok(Some(Outcome { usage: written.usage, ..Outcome::reused(record) }));
+        }
+        let now = self.storage.user(user.id).await?;
+        if now.is_none_or(|now| now.history != user.history || now.attributes != user.attributes) {
+            record.stale = Some(staleness::PROFILE.to_owned());
+        }
+        self.storage.write_explanations(std::slice::from_ref(&record)).await?;
         if let Some(archive) = &self.archive {
             archive.add(ArchivedText {
                 user: record.user_external_id.clone(),
@@ -204,24 +249,23 @@ impl PairWriter {
                 provenance: record.provenance.clone(),
             })?;
         }
-        Ok(Outcome {
+        Ok(Some(Outcome {
             record,
             reused: false,
             usage: written.usage,
             refusals: written.refusals.len(),
             seconds,
-        })
+        }))
     }
 
-    /// Encodes the explanation if codes are made here, and writes it to the store.
-    async fn store(&self, mut record: ExplanationRecord) -> Result<ExplanationRecord> {
+    /// The record with its codes, if codes are made here.
+    async fn encoded(&self, mut record: ExplanationRecord) -> Result<ExplanationRecord> {
         if let Some(maker) = &self.codes {
             let (maker, explanation) = (maker.clone(), record.explanation.clone());
             record.code_version = Some(maker.version().to_owned());
             let codes = tokio::task::spawn_blocking(move || maker.codes(&[&explanation]));
             record.codes = codes.await.context("encoding an explanation")??.pop();
         }
-        self.storage.write_explanations(std::slice::from_ref(&record)).await?;
         Ok(record)
     }
 
@@ -239,14 +283,20 @@ impl PairWriter {
     ) -> Result<Option<ExplanationRecord>> {
         let mut found = self.storage.explanations(&[(pair.user.id, pair.item.id)]).await?;
         let identity = self.generator_name();
-        Ok(found.pop().flatten().filter(|record| {
+        let current = found.pop().flatten().filter(|record| {
             let provenance = &record.provenance;
             let same = provenance.generator == identity
                 && provenance.prompt_version == self.writer.prompt_version()
                 && provenance.profile_version == profile_version;
             // A template has nothing to add where an LLM has written.
             same || (self.is_template() && provenance.source == Source::Llm)
-        }))
+        });
+        let Some(mut record) = current else { return Ok(None) };
+        // What changed did not touch what this text stands on.
+        if record.provenance.profile_version == profile_version && record.stale.take().is_some() {
+            staleness::mark_current(&self.storage, &record).await?;
+        }
+        Ok(Some(record))
     }
 
     fn count(&self, written: &Written, seconds: f64) {
@@ -256,6 +306,9 @@ impl PairWriter {
         self.metrics.tokens.with_label_values(&["prompt"]).inc_by(written.usage.prompt_tokens);
         let completion = self.metrics.tokens.with_label_values(&["completion"]);
         completion.inc_by(written.usage.completion_tokens);
+        for refusal in &written.refusals {
+            self.metrics.explanation_refusals.with_label_values(&[refusal.reason()]).inc();
+        }
     }
 
     fn record(
@@ -310,6 +363,7 @@ fn record_of(
         provenance,
         codes: None,
         code_version: None,
+        stale: None,
     }
 }
 

@@ -123,7 +123,7 @@ fn item_text(item: &ItemRecord) -> String {
 }
 
 /// What the text embedding of a consumer is made from; empty for one without a profile.
-fn user_text(user: &UserRecord) -> String {
+pub(crate) fn user_text(user: &UserRecord) -> String {
     let attributes = user.attributes.iter();
     attributes.map(|(label, value)| format!("{label}: {value}")).collect::<Vec<_>>().join(", ")
 }
