@@ -57,6 +57,8 @@ pub struct Candidate {
 pub enum ExplanationState {
     /// An explanation is stored and its codes were used.
     Written,
+    /// The same, but the profile, the prompt or the model has changed since it was written.
+    Stale,
     /// No explanation is stored; the amortized explainer predicted the codes.
     Predicted,
     /// There are no codes: the score does not depend on an explanation.
@@ -114,6 +116,7 @@ mod tests {
             assert_eq!(serde_json::to_string(&state).unwrap(), expected);
         };
         check(ExplanationState::Written, "\"written\"");
+        check(ExplanationState::Stale, "\"stale\"");
         check(ExplanationState::Predicted, "\"predicted\"");
         check(ExplanationState::Absent, "\"absent\"");
     }

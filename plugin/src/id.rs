@@ -14,6 +14,7 @@ use uuid::Uuid;
 static USER_NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| namespace("user"));
 static ITEM_NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| namespace("item"));
 static EXPLANATION_NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| namespace("explanation"));
+static QUEUE_NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| namespace("queue"));
 
 fn namespace(kind: &str) -> Uuid {
     let whyrank = Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"whyrank");
@@ -173,6 +174,11 @@ typed_id!(
 pub fn explanation_id(user: &UserId, item: &ItemId) -> PointId {
     let pair = format!("{user}/{item}");
     PointId::Uuid(Uuid::new_v5(&EXPLANATION_NAMESPACE, pair.as_bytes()))
+}
+
+/// The point id of what the queue keeps beside its jobs, by name.
+pub(crate) fn queue_point_id(name: &str) -> PointId {
+    PointId::Uuid(Uuid::new_v5(&QUEUE_NAMESPACE, name.as_bytes()))
 }
 
 #[cfg(test)]

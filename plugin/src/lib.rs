@@ -4,7 +4,7 @@
 //!
 //! Start at [`store::Store`], the seam; [`embedded::EmbeddedStore`] is the backend that needs
 //! nothing installed, [`server::ServerStore`] the one over the network; [`records`] says what the
-//! three collections hold; [`gateway`] stands in front of a Qdrant, and [`listener`] answers as one.
+//! four collections hold; [`gateway`] stands in front of a Qdrant, and [`listener`] answers as one.
 
 pub mod conformance;
 pub mod domain;
@@ -32,8 +32,8 @@ pub use filter::{Filter, FilterError};
 pub use id::{ItemId, PointId, UserId, explanation_id};
 pub use listener::{Listener, ListenerSettings};
 pub use records::{
-    ExplanationRecord, HistoryEntry, ItemRecord, Provenance, RecordError, Source, Statistics,
-    UserRecord,
+    ExplanationRecord, HistoryEntry, ItemRecord, JobRecord, JobState, Posted, Provenance,
+    QueueControl, RecordError, Source, Statistics, UsageRecord, UserRecord,
 };
 pub use secret::Secret;
 pub use server::{Quantization, ServerSettings, ServerStore};

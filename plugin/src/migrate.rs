@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::id::PointId;
 use crate::store::{Point, Scroll, Selection, Store, StoreError, StoreResult};
@@ -85,7 +86,32 @@ async fn differing(to: &dyn Store, target: &str, points: &[Point]) -> StoreResul
 }
 
 fn same(left: &Point, right: &Point) -> bool {
-    left.payload == right.payload && close(&left.vectors, &right.vectors)
+    let values = |point: &Point| Value::Object(point.payload.clone());
+    (left.payload == right.payload || equal(&values(left), &values(right)))
+        && close(&left.vectors, &right.vectors)
+}
+
+/// Whether two values are the same but for the last digits of fractions: a server that keeps payloads as
+/// text may read another last bit than it wrote.
+fn equal(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Number(left), Value::Number(right)) if left.is_f64() && right.is_f64() => {
+            let (left, right) =
+                (left.as_f64().unwrap_or(f64::NAN), right.as_f64().unwrap_or(f64::NAN));
+            (left - right).abs() <= left.abs().max(right.abs()) * 4.0 * f64::EPSILON
+        }
+        (Value::Array(left), Value::Array(right)) => {
+            left.len() == right.len()
+                && left.iter().zip(right).all(|(left, right)| equal(left, right))
+        }
+        (Value::Object(left), Value::Object(right)) => {
+            left.len() == right.len()
+                && left
+                    .iter()
+                    .all(|(key, left)| right.get(key).is_some_and(|right| equal(left, right)))
+        }
+        (left, right) => left == right,
+    }
 }
 
 fn close(left: &BTreeMap<String, Vec<f32>>, right: &BTreeMap<String, Vec<f32>>) -> bool {
@@ -106,6 +132,23 @@ mod tests {
         let settings =
             EmbeddedSettings { minimum_free_bytes: 0, ..EmbeddedSettings::in_folder(folder) };
         EmbeddedStore::open(settings).await.unwrap()
+    }
+
+    #[test]
+    fn only_the_last_digits_of_fractions_may_differ() {
+        use serde_json::json;
+        let mean = 3.727_272_748_947_143_6_f64;
+        let close = f64::from_bits(mean.to_bits() + 1);
+        assert!(equal(&json!({"a": [mean, "x"]}), &json!({"a": [close, "x"]})));
+        for (left, right) in [
+            (json!({"a": mean}), json!({"a": mean + 1e-9})),
+            (json!({"a": 1}), json!({"a": 2})),
+            (json!({"a": 1}), json!({"a": 1, "b": null})),
+            (json!([1.5]), json!([1.5, 1.5])),
+            (json!("1"), json!(1)),
+        ] {
+            assert!(!equal(&left, &right), "{left} {right}");
+        }
     }
 
     #[tokio::test]

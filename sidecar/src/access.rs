@@ -16,7 +16,7 @@ const DIGITS: usize = 64;
 pub enum KeyRole {
     /// Everything.
     Admin,
-    /// Recommendations, explanations, comparisons and inference.
+    /// Recommendations, explanations, comparisons, interactions and inference.
     Search,
     /// Audiences: the consumers, without the texts that tell what one of them likes.
     Campaign,
@@ -40,7 +40,10 @@ impl KeyRole {
         match (self, path) {
             (Self::Admin, _) | (_, "/openapi.json") => true,
             (Self::Search, path) => {
-                matches!(path, "/" | "/v1/recommend" | "/v1/explain" | "/v1/compare")
+                matches!(
+                    path,
+                    "/" | "/v1/recommend" | "/v1/explain" | "/v1/compare" | "/v1/interactions"
+                )
             }
             (Self::Campaign, path) => matches!(path, "/v1/audiences" | "/v1/audiences/compare"),
             (Self::Seller, path) => insights_of(path).is_some(),

@@ -103,7 +103,10 @@ pub async fn compare(
             like: response.score.like,
             rating: response.score.rating,
             state: response.state,
-            explanation: written.map(|record| Reasons::of(record.explanation, record.provenance)),
+            explanation: written.map(|record| {
+                let stale = reranker.freshness().stale(&record);
+                Reasons::of(record.explanation, record.provenance).but_stale(stale)
+            }),
             contributions: account.into(),
         });
     }

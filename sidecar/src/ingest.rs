@@ -11,6 +11,8 @@ use whyrank_plugin::{
 };
 
 use crate::import::{Attribute, Dataset, ImportedInteraction};
+use crate::interactions;
+use crate::staleness;
 use crate::storage::Storage;
 
 /// Records written in one step.
@@ -71,16 +73,37 @@ pub async fn ingest(
     for part in users.chunks(STEP) {
         let mut part = part.to_vec();
         let ids: Vec<PointId> = part.iter().map(|user| user.id.point()).collect();
-        let known = known_vectors(storage, &settings.users, &ids, records::USER_VECTOR).await?;
+        let known = storage.store().read(&settings.users, &ids, &Selection::all()).await?;
+        let mut changed = Vec::new();
         for (user, known) in part.iter_mut().zip(known) {
-            user.vector = user.vector.take().or(known);
+            let Some(known) = known.map(UserRecord::from_point).transpose()? else { continue };
+            if keep_known(user, known) {
+                changed.push(user.id);
+            }
         }
         storage.write_users(&part).await?;
+        for user in changed {
+            staleness::mark_profile(storage, user).await?;
+        }
         done += part.len();
         progress.advance(done as u64);
     }
     progress.end();
     Ok(report)
+}
+
+/// Keeps of a consumer who is there already what the table does not have: the vector, and the
+/// interactions that came since. True if the profile is another one than before.
+fn keep_known(user: &mut UserRecord, known: UserRecord) -> bool {
+    user.vector = user.vector.take().or(known.vector);
+    for posted in &known.posted {
+        interactions::add(user, posted.entry);
+    }
+    user.posted = known.posted;
+    user.revision = known.revision;
+    user.settled = known.settled;
+    user.statistics = Statistics::of(user.history.iter().map(|entry| entry.rating));
+    user.history != known.history || user.attributes != known.attributes
 }
 
 /// The data set without the interactions whose item the existing collection does not have, and how many
@@ -191,5 +214,8 @@ fn user_record(
         statistics: Statistics::of(history.iter().map(|entry| entry.rating)),
         history,
         vector: None,
+        posted: Vec::new(),
+        revision: None,
+        settled: None,
     })
 }

@@ -7,6 +7,8 @@
 //!   store up to date; [`features`] is what training and serving compute alike;
 //! - [`evidence`] finds what an explanation stands on, [`generator`] writes it, [`writing`] puts it into
 //!   the store; [`generate`] does so for many pairs, [`queue`] for those that requests ask for;
+//! - [`interactions`] takes in what consumers do from day to day, [`staleness`] knows which explanations
+//!   that leaves behind;
 //! - [`rerank`] answers requests in six stages, [`cold_start`] makes vectors for unknown consumers;
 //! - [`compare`] says why one item stands above another for a consumer;
 //! - [`access`] knows the API keys and what their roles reach;
@@ -19,6 +21,7 @@
 //! acknowledged is durable. The plugin and the models do not know each other; only this crate knows both.
 
 pub mod access;
+pub mod archive;
 pub mod artifacts;
 pub mod audience;
 pub mod cli;
@@ -36,11 +39,13 @@ pub mod import;
 pub mod inference;
 pub mod ingest;
 pub mod insights;
+pub mod interactions;
 pub mod metrics;
 pub mod progress;
 pub mod queue;
 pub mod rerank;
 pub mod split;
+pub mod staleness;
 pub mod storage;
 pub mod training;
 pub mod writing;

@@ -4,17 +4,28 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use whyrank_plugin::ExplanationState;
 use whyrank_plugin::gateway::{GATEWAY_DEGRADATIONS, GatewayObserver, Protocol};
+
+use crate::generator::Refusal;
 
 /// The stages of a rerank request, in order; the values of the label `stage`.
 pub const STAGES: [&str; 6] = ["retrieve", "recall", "complete", "rank", "account", "answer"];
 
 /// Why an answer was degraded to the retrieval order; the values of the label `reason`.
 pub const DEGRADATIONS: [&str; 4] = ["deadline", "store", "model", "no_model"];
+
+/// Why a pair or a request was not queued: no room in the store, in the lane of requests that wait, or
+/// in the buffer before the store; nothing new is taken in; the hour's budget is spent; the store is away.
+pub const QUEUE_REFUSALS: [&str; 6] = ["full", "live", "busy", "draining", "budget", "store"];
+
+/// What became of a job: written; found current; tried again later; given up; given back; lost to
+/// another worker.
+pub const JOB_OUTCOMES: [&str; 6] =
+    ["written", "current", "retried", "dead", "interrupted", "lost"];
 
 /// Whyrank's metrics and the registry that holds them.
 #[derive(Debug, Clone)]
@@ -38,8 +49,20 @@ pub struct Metrics {
     pub tokens: IntCounterVec,
     /// Pairs waiting to be explained.
     pub queue_depth: IntGauge,
-    /// Pairs not queued because the queue was full.
-    pub queue_refused: IntCounter,
+    /// Seconds that the oldest pair has waited.
+    pub queue_oldest: IntGauge,
+    /// Pairs that were given up.
+    pub queue_dead: IntGauge,
+    /// 1 while workers take no job.
+    pub queue_paused: IntGauge,
+    /// Pairs and requests not queued, by `reason`.
+    pub queue_refused: IntCounterVec,
+    /// Jobs that a worker ended with, by `outcome`.
+    pub queue_jobs: IntCounterVec,
+    /// Attempts of the LLM that validation refused, by `reason`.
+    pub explanation_refusals: IntCounterVec,
+    /// Interactions taken in, by `outcome` (`new`, `known`).
+    pub interactions: IntCounterVec,
     /// Requests at the gateway that could be reranked, by `protocol` and `outcome`.
     pub gateway_requests: IntCounterVec,
     /// Seconds of those requests, by `protocol` and `outcome`.
@@ -80,11 +103,11 @@ impl Metrics {
         let request = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
         let stage = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5];
         let writing = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0];
-        let queue_depth = IntGauge::new("queue_depth", "Pairs waiting to be explained.")?;
-        registry.register(Box::new(queue_depth.clone()))?;
-        let queue_refused =
-            IntCounter::new("queue_refused_total", "Pairs not queued because the queue was full.")?;
-        registry.register(Box::new(queue_refused.clone()))?;
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let metric = IntGauge::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
         let model_info =
             IntGaugeVec::new(Opts::new("model_info", "The loaded models."), &["kind", "version"])?;
         registry.register(Box::new(model_info.clone()))?;
@@ -155,8 +178,33 @@ impl Metrics {
                 &[],
                 &request,
             )?,
-            queue_depth,
-            queue_refused,
+            queue_depth: gauge("queue_depth", "Pairs waiting to be explained.")?,
+            queue_oldest: gauge(
+                "queue_oldest_seconds",
+                "Seconds that the oldest pair has waited to be explained.",
+            )?,
+            queue_dead: gauge("queue_dead_letters", "Pairs that were given up.")?,
+            queue_paused: gauge("queue_paused", "1 while workers take no job.")?,
+            queue_refused: counters(
+                "queue_refused_total",
+                "Pairs and requests not queued, by reason.",
+                &["reason"],
+            )?,
+            queue_jobs: counters(
+                "queue_jobs_total",
+                "Jobs that a worker ended with, by outcome.",
+                &["outcome"],
+            )?,
+            explanation_refusals: counters(
+                "explanation_refusals_total",
+                "Attempts of the LLM that validation refused, by reason.",
+                &["reason"],
+            )?,
+            interactions: counters(
+                "interactions_total",
+                "Interactions taken in, by outcome.",
+                &["outcome"],
+            )?,
             model_info,
             registry,
         };
@@ -174,6 +222,8 @@ impl Metrics {
             "insights",
             "compare",
             "inference",
+            "interactions",
+            "queue",
         ] {
             self.requests.with_label_values(&[route, "ok"]);
             self.request_seconds.with_label_values(&[route]);
@@ -184,7 +234,7 @@ impl Metrics {
         for reason in DEGRADATIONS {
             self.degraded.with_label_values(&[reason]);
         }
-        for state in ["written", "predicted", "absent"] {
+        for state in ["written", "stale", "predicted", "absent"] {
             self.candidates.with_label_values(&[state]);
         }
         for source in ["llm", "template"] {
@@ -201,6 +251,18 @@ impl Metrics {
         }
         self.shadow_agreement.with_label_values::<&str>(&[]);
         self.shadow_seconds.with_label_values::<&str>(&[]);
+        for reason in QUEUE_REFUSALS {
+            self.queue_refused.with_label_values(&[reason]);
+        }
+        for outcome in JOB_OUTCOMES {
+            self.queue_jobs.with_label_values(&[outcome]);
+        }
+        for reason in Refusal::REASONS {
+            self.explanation_refusals.with_label_values(&[reason]);
+        }
+        for outcome in ["new", "known"] {
+            self.interactions.with_label_values(&[outcome]);
+        }
         for direction in ["prompt", "completion"] {
             self.tokens.with_label_values(&[direction]);
         }
@@ -210,6 +272,7 @@ impl Metrics {
     pub fn shown(&self, state: ExplanationState) {
         let state = match state {
             ExplanationState::Written => "written",
+            ExplanationState::Stale => "stale",
             ExplanationState::Predicted => "predicted",
             ExplanationState::Absent => "absent",
         };

@@ -1,4 +1,4 @@
-//! The three collections behind the store trait, read and written as records.
+//! The collections behind the store trait, read and written as records.
 
 use std::sync::Arc;
 
@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use whyrank_plugin::listener::ListenerSettings;
 use whyrank_plugin::{
     EmbeddedSettings, EmbeddedStore, ExistingItems, ExistingItemsSettings, ExplanationRecord,
-    Filter, ItemId, ItemRecord, PointId, RecordError, Scroll, Selection, ServerSettings,
-    ServerStore, Store, StoreError, StoreResult, UserId, UserRecord, explanation_id, records,
+    Filter, ItemId, ItemRecord, PointId, PointVectors, RecordError, Scroll, Selection,
+    ServerSettings, ServerStore, Store, StoreError, StoreResult, UserId, UserRecord,
+    explanation_id, records,
 };
 
 /// Points read in one page when a whole collection is walked.
@@ -26,6 +27,8 @@ pub struct StoreSettings {
     pub users: String,
     /// The collection of explanations.
     pub explanations: String,
+    /// The collection of pairs that wait to be explained.
+    pub queue: String,
     /// How the ids of the data become point ids.
     pub ids: IdScheme,
     /// The embedded engine's folder and limits.
@@ -66,6 +69,7 @@ impl Default for StoreSettings {
             items: "items".to_owned(),
             users: "users".to_owned(),
             explanations: "explanations".to_owned(),
+            queue: "whyrank_queue".to_owned(),
             ids: IdScheme::External,
             embedded: EmbeddedSettings::default(),
             server: ServerSettings::default(),
@@ -137,6 +141,7 @@ impl Storage {
         self.store.ensure(&settings.users, &records::users_schema(vector_dimension)).await?;
         let explanations = records::explanations_schema(code_dimension);
         self.store.ensure(&settings.explanations, &explanations).await?;
+        self.store.ensure(&settings.queue, &records::queue_schema()).await?;
         Ok(())
     }
 
@@ -242,10 +247,20 @@ impl Storage {
     /// When the store cannot be read.
     pub async fn all_explanations(&self, filter: Option<Filter>) -> Result<Vec<ExplanationRecord>> {
         let mut found = Vec::new();
-        let collection = &self.settings.explanations;
-        let read = ExplanationRecord::from_point;
-        self.walk(collection, filter, |record| found.push(record), read).await?;
+        self.each_explanation(filter, |record| found.push(record)).await?;
         Ok(found)
+    }
+
+    /// Hands over all written explanations that match, one at a time.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn each_explanation(
+        &self,
+        filter: Option<Filter>,
+        take: impl FnMut(ExplanationRecord),
+    ) -> Result<()> {
+        self.walk(&self.settings.explanations, filter, take, ExplanationRecord::from_point).await
     }
 
     async fn walk<Record>(
@@ -277,6 +292,25 @@ impl Storage {
     pub async fn write_users(&self, users: &[UserRecord]) -> StoreResult<()> {
         let points = users.iter().map(UserRecord::to_point).collect();
         self.store.upsert(&self.settings.users, points).await
+    }
+
+    /// Gives consumers that are stored their vectors and leaves the rest of them alone, so that an
+    /// interaction that comes meanwhile is not lost. Those without a vector are passed over.
+    ///
+    /// # Errors
+    /// When one is not stored, or the store refuses a vector.
+    pub async fn write_user_vectors(&self, users: &[UserRecord]) -> StoreResult<()> {
+        let with = |user: &UserRecord| {
+            let vectors = [(records::USER_VECTOR.to_owned(), user.vector.clone()?)].into();
+            Some(PointVectors { id: user.id.point(), vectors })
+        };
+        let vectors = users.iter().filter_map(with).collect();
+        self.store.update_vectors(&self.settings.users, vectors).await
+    }
+
+    /// Whether other processes may work on the same collections.
+    pub fn is_shared(&self) -> bool {
+        self.settings.backend == Backend::Server
     }
 
     /// Writes items; durable when it returns.

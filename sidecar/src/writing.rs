@@ -1,6 +1,7 @@
 //! Writes the explanation of a pair into the store: evidence, prompt, LLM, validation, codes. What is
 //! written for the same profile, prompt and model version is never written again.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,11 +17,13 @@ use whyrank_plugin::{
     Code, Codes, Explanation, ExplanationRecord, ItemRecord, Provenance, Source, UserRecord,
 };
 
+use crate::archive::{ArchivedText, TextArchive};
 use crate::artifacts;
 use crate::evidence::{EvidenceSettings, pair_context};
 use crate::features::RatingScale;
 use crate::generator::{self, Delta, Usage, Writer, Written};
 use crate::metrics::Metrics;
+use crate::staleness::{self, Versions};
 use crate::storage::Storage;
 
 /// Turns explanation texts into codes.
@@ -102,6 +105,13 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
+impl Outcome {
+    /// The pair was written already.
+    fn reused(record: ExplanationRecord) -> Self {
+        Self { record, reused: true, usage: Usage::default(), refusals: 0, seconds: 0.0 }
+    }
+}
+
 /// Writes explanations of pairs, one at a time.
 #[derive(Clone)]
 pub struct PairWriter {
@@ -111,6 +121,7 @@ pub struct PairWriter {
     writer: Arc<Writer>,
     codes: Option<CodeMaker>,
     metrics: Metrics,
+    archive: Option<Arc<TextArchive>>,
 }
 
 impl std::fmt::Debug for PairWriter {
@@ -140,12 +151,35 @@ impl PairWriter {
         codes: Option<CodeMaker>,
         metrics: Metrics,
     ) -> Self {
-        Self { storage, evidence, scale, writer, codes, metrics }
+        Self { storage, evidence, scale, writer, codes, metrics, archive: None }
     }
 
     /// The same writer, encoding with other codes.
     pub fn with_codes(&self, codes: CodeMaker) -> Self {
         Self { codes: Some(codes), ..self.clone() }
+    }
+
+    /// The same writer, which looks into `archive` before it asks an LLM, and adds what it writes.
+    pub fn with_archive(&self, archive: Arc<TextArchive>) -> Self {
+        Self { archive: Some(archive), ..self.clone() }
+    }
+
+    /// What the template says of the pair. Nothing is stored.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn template(&self, pair: Pair<'_>) -> Result<Explanation> {
+        let Pair { user, item, before } = pair;
+        let (evidence, scale) = (&self.evidence, self.scale);
+        let context = pair_context(&self.storage, evidence, scale, user, item, before).await?;
+        let generator::Explanation { positive, negative } = self.writer.template(&context);
+        Ok(Explanation { positive, negative })
+    }
+
+    /// What explanations are written with now.
+    pub fn versions(&self) -> Versions {
+        let (generator, prompt_version) = (self.generator_name(), self.writer.prompt_version());
+        Versions { generator, prompt_version: prompt_version.to_owned() }
     }
 
     /// Writes the pair's explanation, or finds that it is written.
@@ -158,33 +192,87 @@ impl PairWriter {
         deltas: Option<mpsc::Sender<Delta>>,
         cancel: CancellationToken,
     ) -> Result<Outcome> {
+        let outcome = self.write_if(pair, deltas, cancel, async { Ok(true) }).await?;
+        outcome.context("the text was dropped")
+    }
+
+    /// The same for a worker that may have lost the pair to another meanwhile: the text is stored only
+    /// if `holds` says so when it is finished, and dropped (`None`) if not.
+    ///
+    /// # Errors
+    /// When the store or the generator fails, or `cancel` fires.
+    pub async fn write_if(
+        &self,
+        pair: Pair<'_>,
+        deltas: Option<mpsc::Sender<Delta>>,
+        cancel: CancellationToken,
+        holds: impl Future<Output = Result<bool>> + Send,
+    ) -> Result<Option<Outcome>> {
         let Pair { user, item, before } = pair;
         let (evidence, scale) = (&self.evidence, self.scale);
         let context = pair_context(&self.storage, evidence, scale, user, item, before).await?;
         let profile_version = self.writer.profile_version(&context);
         if let Some(record) = self.current(pair, &profile_version).await? {
-            let usage = Usage::default();
-            return Ok(Outcome { record, reused: true, usage, refusals: 0, seconds: 0.0 });
+            return Ok(Some(Outcome::reused(record)));
+        }
+        if let Some(text) = self.archived(pair, &profile_version) {
+            let record = record_of(pair, text.explanation(), text.provenance);
+            let record = self.encoded(record).await?;
+            self.storage.write_explanations(std::slice::from_ref(&record)).await?;
+            return Ok(Some(Outcome::reused(record)));
         }
         let started = Instant::now();
         let written = self.writer.write(&context, pair_seed(pair), deltas, cancel).await?;
         let seconds = started.elapsed().as_secs_f64();
         self.count(&written, seconds);
-        let mut record = self.record(pair, &written, profile_version);
+        let record = self.record(pair, &written, profile_version.clone());
+        let mut record = self.encoded(record).await?;
+        if !holds.await? {
+            return Ok(None);
+        }
+        // Seconds have passed: another process may have written the pair, and the consumer may have
+        // acted.
+        if let Some(record) = self.current(pair, &profile_version).await? {
+            return Ok(Some(Outcome { usage: written.usage, ..Outcome::reused(record) }));
+        }
+        let now = self.storage.user(user.id).await?;
+        if now.is_none_or(|now| now.history != user.history || now.attributes != user.attributes) {
+            record.stale = Some(staleness::PROFILE.to_owned());
+        }
+        self.storage.write_explanations(std::slice::from_ref(&record)).await?;
+        if let Some(archive) = &self.archive {
+            archive.add(ArchivedText {
+                user: record.user_external_id.clone(),
+                item: record.item_external_id.clone(),
+                positive: record.explanation.positive.clone(),
+                negative: record.explanation.negative.clone(),
+                provenance: record.provenance.clone(),
+            })?;
+        }
+        Ok(Some(Outcome {
+            record,
+            reused: false,
+            usage: written.usage,
+            refusals: written.refusals.len(),
+            seconds,
+        }))
+    }
+
+    /// The record with its codes, if codes are made here.
+    async fn encoded(&self, mut record: ExplanationRecord) -> Result<ExplanationRecord> {
         if let Some(maker) = &self.codes {
             let (maker, explanation) = (maker.clone(), record.explanation.clone());
             record.code_version = Some(maker.version().to_owned());
             let codes = tokio::task::spawn_blocking(move || maker.codes(&[&explanation]));
             record.codes = codes.await.context("encoding an explanation")??.pop();
         }
-        self.storage.write_explanations(std::slice::from_ref(&record)).await?;
-        Ok(Outcome {
-            record,
-            reused: false,
-            usage: written.usage,
-            refusals: written.refusals.len(),
-            seconds,
-        })
+        Ok(record)
+    }
+
+    fn archived(&self, pair: Pair<'_>, profile_version: &str) -> Option<ArchivedText> {
+        let versions = [&self.generator_name(), self.writer.prompt_version(), profile_version];
+        let Pair { user, item, .. } = pair;
+        self.archive.as_ref()?.find(&user.external_id, &item.external_id, versions)
     }
 
     /// The stored explanation, if writing again would change nothing but the words.
@@ -195,14 +283,20 @@ impl PairWriter {
     ) -> Result<Option<ExplanationRecord>> {
         let mut found = self.storage.explanations(&[(pair.user.id, pair.item.id)]).await?;
         let identity = self.generator_name();
-        Ok(found.pop().flatten().filter(|record| {
+        let current = found.pop().flatten().filter(|record| {
             let provenance = &record.provenance;
             let same = provenance.generator == identity
                 && provenance.prompt_version == self.writer.prompt_version()
                 && provenance.profile_version == profile_version;
             // A template has nothing to add where an LLM has written.
             same || (self.is_template() && provenance.source == Source::Llm)
-        }))
+        });
+        let Some(mut record) = current else { return Ok(None) };
+        // What changed did not touch what this text stands on.
+        if record.provenance.profile_version == profile_version && record.stale.take().is_some() {
+            staleness::mark_current(&self.storage, &record).await?;
+        }
+        Ok(Some(record))
     }
 
     fn count(&self, written: &Written, seconds: f64) {
@@ -212,6 +306,9 @@ impl PairWriter {
         self.metrics.tokens.with_label_values(&["prompt"]).inc_by(written.usage.prompt_tokens);
         let completion = self.metrics.tokens.with_label_values(&["completion"]);
         completion.inc_by(written.usage.completion_tokens);
+        for refusal in &written.refusals {
+            self.metrics.explanation_refusals.with_label_values(&[refusal.reason()]).inc();
+        }
     }
 
     fn record(
@@ -221,39 +318,52 @@ impl PairWriter {
         profile_version: String,
     ) -> ExplanationRecord {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        ExplanationRecord {
-            user: pair.user.id,
-            item: pair.item.id,
-            user_external_id: pair.user.external_id.clone(),
-            item_external_id: pair.item.external_id.clone(),
-            explanation: Explanation {
-                positive: written.explanation.positive.clone(),
-                negative: written.explanation.negative.clone(),
+        let explanation = Explanation {
+            positive: written.explanation.positive.clone(),
+            negative: written.explanation.negative.clone(),
+        };
+        let provenance = Provenance {
+            generator: self.generator_name(),
+            prompt_version: self.writer.prompt_version().to_owned(),
+            profile_version,
+            source: match written.source {
+                generator::Source::Llm => Source::Llm,
+                generator::Source::Template => Source::Template,
             },
-            provenance: Provenance {
-                generator: self.generator_name(),
-                prompt_version: self.writer.prompt_version().to_owned(),
-                profile_version,
-                source: match written.source {
-                    generator::Source::Llm => Source::Llm,
-                    generator::Source::Template => Source::Template,
-                },
-                seed: written.seed,
-                attempts: written.attempts,
-                written_at: now.map_or(0, |age| age.as_secs() as i64),
-            },
-            codes: None,
-            code_version: None,
-        }
+            seed: written.seed,
+            attempts: written.attempts,
+            written_at: now.map_or(0, |age| age.as_secs() as i64),
+        };
+        record_of(pair, explanation, provenance)
     }
 
-    fn is_template(&self) -> bool {
+    /// Whether no LLM is asked.
+    pub fn is_template(&self) -> bool {
         self.writer.identity().generator == "template"
     }
 
     fn generator_name(&self) -> String {
         let identity = self.writer.identity();
         format!("{}/{}@{}", identity.generator, identity.model, identity.version)
+    }
+}
+
+/// A record that is not encoded yet.
+fn record_of(
+    pair: Pair<'_>,
+    explanation: Explanation,
+    provenance: Provenance,
+) -> ExplanationRecord {
+    ExplanationRecord {
+        user: pair.user.id,
+        item: pair.item.id,
+        user_external_id: pair.user.external_id.clone(),
+        item_external_id: pair.item.external_id.clone(),
+        explanation,
+        provenance,
+        codes: None,
+        code_version: None,
+        stale: None,
     }
 }
 

@@ -16,6 +16,7 @@ use whyrank::features::RatingScale;
 use whyrank::insights::{Insights, InsightsRequest, InsightsSettings, Viewer};
 use whyrank::metrics::Metrics;
 use whyrank::rerank::{RerankSettings, Reranker, RerankerParts};
+use whyrank::staleness::Freshness;
 use whyrank::storage::{Storage, StoreSettings};
 use whyrank_plugin::{
     EmbeddedSettings, HistoryEntry, ItemId, ItemRecord, Statistics, UserId, UserRecord,
@@ -51,6 +52,7 @@ fn main() -> anyhow::Result<()> {
         models: Some(Arc::new(RerankModels::load(&paths, WIDTH, WIDTH)?)),
         cold_start: None,
         missing: None,
+        freshness: Freshness::default(),
         metrics: Metrics::new()?,
     });
     let insights = Insights::new(reranker.clone(), storage.clone(), InsightsSettings::default());
@@ -128,6 +130,9 @@ async fn fill(storage: &Storage) -> anyhow::Result<()> {
                     history,
                     statistics,
                     vector: vector(&mut random),
+                    posted: Vec::new(),
+                    revision: None,
+                    settled: None,
                 }
             })
             .collect();

@@ -18,6 +18,7 @@ use whyrank::artifacts::{ArtifactPaths, RerankModels, load_encoder};
 use whyrank::features::RatingScale;
 use whyrank::metrics::Metrics;
 use whyrank::rerank::{RecommendRequest, RerankSettings, Reranker, RerankerParts};
+use whyrank::staleness::Freshness;
 use whyrank::storage::{Storage, StoreSettings};
 use whyrank_models::onnx::{OnnxModel, Value};
 use whyrank_models::progress::Silent;
@@ -57,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         models: Some(models),
         cold_start: None,
         missing: None,
+        freshness: Freshness::default(),
         metrics: Metrics::new()?,
     });
     let request = |number: usize| RecommendRequest {
@@ -136,6 +138,7 @@ async fn fill(storage: &Storage) -> anyhow::Result<()> {
             },
             codes: Some(Codes { positive: code(), negative: code() }),
             code_version: Some("bench".to_owned()),
+            stale: None,
         })
         .collect();
     for part in records.chunks(1_000) {

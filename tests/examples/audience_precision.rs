@@ -101,6 +101,7 @@ async fn main() -> Result<()> {
         models: Some(Arc::new(RerankModels::load(&paths, WIDTH, WIDTH)?)),
         cold_start: None,
         missing: None,
+        freshness: whyrank::staleness::Freshness::default(),
         metrics: Metrics::new()?,
     });
     let audiences = Audiences::new(reranker, storage, None, AudienceSettings::default());

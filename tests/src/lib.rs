@@ -1,6 +1,8 @@
 //! Helps the tests that cross rooms: a small real installation (a part of MovieLens-100k, the small
 //! real LLM) driven through the real binary, and a running server to talk to.
 
+pub mod soak;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -88,7 +90,7 @@ impl Installation {
         let path = installation.path().join("whyrank.toml");
         let store = format!(
             "[store]\nbackend = \"server\"\nitems = \"{prefix}items\"\nusers = \"{prefix}users\"\n\
-             explanations = \"{prefix}explanations\"\n\n[store.embedded]"
+             explanations = \"{prefix}explanations\"\nqueue = \"{prefix}whyrank_queue\"\n\n[store.embedded]"
         );
         let gateway = format!("[gateway]\nupstream_rest = \"{rest}\"");
         let text = std::fs::read_to_string(&path)?;
@@ -260,6 +262,29 @@ impl Server {
     pub fn id(&self) -> u32 {
         self.child.id()
     }
+
+    /// The most memory that the process ever had resident, in kilobytes.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn peak_memory(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that the process has resident now, in kilobytes.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn resident_memory(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, key: &str) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(key)).context("no such line")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
 }
 
 impl Drop for Server {
@@ -370,7 +395,7 @@ fn write_data(folder: &Path) -> Result<()> {
 }
 
 /// Copies a folder with everything in it.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

@@ -39,12 +39,26 @@ fn all_arms_are_judged_and_a_finished_run_is_not_made_again() -> Result<()> {
         let expected = ["features", "positive", "negative", "both", "shuffled", "profile"];
         ensure!(names == expected, "{names:?}");
         ensure!(number(share, "test_pairs")? > 20.0 && number(share, "training_pairs")? > 20.0);
+        let ordering = &share["ordering"];
+        let orders = ordering["orders"].as_array().context("orders")?;
+        ensure!(orders.len() == 1 + expected.len() && orders[0]["arm"].is_null(), "{ordering}");
+        let found = number(ordering, "found")?;
+        ensure!(0.0 < found && found <= 1.0, "{ordering}");
+        for order in orders {
+            let recall = number(&order["recall"], "mean")?;
+            ensure!((0.0..=found).contains(&recall), "{order}");
+            ensure!((0.0..=1.0).contains(&number(&order["ndcg"], "mean")?), "{order}");
+        }
         for arm in arms {
+            ensure!(arm["calibration"].as_array().is_some_and(|bins| !bins.is_empty()), "{arm}");
             let (rmse, mae) = (number(arm, "rmse")?, number(arm, "mae")?);
             ensure!(0.0 < mae && mae <= rmse && rmse < 4.0, "{arm}");
             ensure!((0.0..=1.0).contains(&number(arm, "auc")?), "{arm}");
         }
     }
+    let page = std::fs::read_to_string(installation.path().join("out/report.html"))?;
+    ensure!(page.matches("<svg").count() == 3 && page.matches("shuffled").count() > 4, "{page}");
+    ensure!(!page.contains("NaN") && !page.contains("src=") && !page.contains("href="), "{page}");
     let run = installation.path().join("out/share-1-seed-2.json");
     let written = std::fs::metadata(&run)?.modified()?;
     // One run is missing, as if the evaluation had been stopped before it.

@@ -87,7 +87,7 @@ fn installation(place: &Place, prefix: &str) -> Installation {
     let mut text = text.replace(&text[items], "");
     let mut store = format!(
         "[store]\nids = \"native\"\nitems = \"{prefix}films\"\nusers = \"{prefix}users\"\n\
-         explanations = \"{prefix}explanations\"\n"
+         explanations = \"{prefix}explanations\"\nqueue = \"{prefix}queue\"\n"
     );
     match place {
         Place::Embedded(engine, _) => {
@@ -190,7 +190,7 @@ async fn is_explained_in_place(place: Place, learned: &[Value]) {
     assert_eq!(team.all(&team.collection).await, before, "their collection is as it was");
     drop((server, installation, kept));
     if real.is_some() {
-        for collection in ["films", "users", "explanations", "statistics"] {
+        for collection in ["films", "users", "explanations", "statistics", "queue"] {
             let path = format!("/collections/{prefix}{collection}");
             team.call(reqwest::Method::DELETE, &path, Value::Null).await;
         }

@@ -354,7 +354,7 @@ fn clients_of_others_agree_on_the_embedded_engine() {
 
 async fn delete_collections(url: &str, prefix: &str) {
     let client = Qdrant::from_url(url).skip_compatibility_check().build().unwrap();
-    for name in ["items", "users", "explanations"] {
+    for name in ["items", "users", "explanations", "whyrank_queue"] {
         client.delete_collection(format!("{prefix}{name}")).await.unwrap();
     }
 }

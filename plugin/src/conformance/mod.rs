@@ -3,6 +3,7 @@
 //! A backend's test calls [`run_all`] with a function that makes an empty store. Each part panics with
 //! what it expected and what it found.
 
+mod conditions;
 mod filters;
 mod schemas;
 mod searches;
@@ -60,6 +61,9 @@ where
         writes::bad_vectors_are_refused_before_anything_is_written,
         writes::deleted_points_are_gone,
         writes::large_batches_are_written_and_read,
+        conditions::changes_touch_only_what_matches,
+        conditions::deletions_touch_only_what_matches,
+        conditions::of_many_claims_one_wins,
         searches::the_nearest_come_first,
         searches::limits_offsets_and_thresholds_hold,
         searches::points_without_the_vector_are_not_found,

@@ -74,6 +74,38 @@ impl Store for EmbeddedStore {
         .await
     }
 
+    async fn set_payload_where(
+        &self,
+        collection: &str,
+        ids: &[PointId],
+        filter: &Filter,
+        payload: Payload,
+    ) -> StoreResult<()> {
+        let (ids, filter) = (ids.to_vec(), filter.clone());
+        self.on(collection, move |collection, settings| {
+            in_steps(ids, settings.write_batch, |step| {
+                let write = |ids| Operation::SetPayload(ids, payload.clone());
+                collection.write_matching(&step, &filter, write)
+            })
+        })
+        .await
+    }
+
+    async fn delete_where(
+        &self,
+        collection: &str,
+        ids: &[PointId],
+        filter: &Filter,
+    ) -> StoreResult<()> {
+        let (ids, filter) = (ids.to_vec(), filter.clone());
+        self.on(collection, move |collection, settings| {
+            in_steps(ids, settings.write_batch, |step| {
+                collection.write_matching(&step, &filter, Operation::Delete)
+            })
+        })
+        .await
+    }
+
     async fn delete(&self, collection: &str, ids: &[PointId]) -> StoreResult<()> {
         let ids = ids.to_vec();
         self.on(collection, move |collection, settings| {

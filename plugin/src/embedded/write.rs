@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use qdrant_edge::{
     CreateIndex, EdgeShard, FieldIndexOperations, JsonPath, OperationError, PayloadFieldSchema,
-    PayloadOps, PointIdsList, PointInsertOperations, PointOperations, SetPayloadOp,
+    PayloadOps, PointIdsList, PointInsertOperations, PointOperations, ScrollRequest, SetPayloadOp,
     UpdateOperation, UpdateVectorsOp, VectorOperations,
 };
 
@@ -12,6 +12,7 @@ use super::convert::{
     engine_error, engine_index, engine_payload, engine_point, engine_point_vectors,
 };
 use super::journal::Operation;
+use crate::filter::Filter;
 use crate::id::PointId;
 use crate::store::{CollectionSchema, Point, StoreError, StoreResult};
 
@@ -138,6 +139,28 @@ fn stale_vectors(
         stale.entry(names.cloned().collect()).or_default().push(point.id.into());
     }
     Ok(stale)
+}
+
+/// Those of the points that match the filter.
+pub(super) fn matching(
+    shard: &EdgeShard,
+    ids: &[PointId],
+    filter: &Filter,
+) -> Result<Vec<PointId>, OperationError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let filter = Filter::with_ids(ids.iter().copied()).and(filter.clone());
+    let request = ScrollRequest {
+        offset: None,
+        limit: Some(ids.len()),
+        filter: Some(filter.engine().clone()),
+        with_payload: Some(false.into()),
+        with_vector: false.into(),
+        order_by: None,
+    };
+    let (records, _) = shard.scroll(request)?;
+    Ok(records.into_iter().map(|record| record.id.into()).collect())
 }
 
 fn existing(

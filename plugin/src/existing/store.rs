@@ -97,6 +97,31 @@ impl Store for ExistingItems {
         self.write_statistics(statistics).await
     }
 
+    async fn set_payload_where(
+        &self,
+        collection: &str,
+        ids: &[PointId],
+        filter: &Filter,
+        payload: Payload,
+    ) -> StoreResult<()> {
+        if collection == self.items {
+            return Err(self.untouchable("its payload is not changed by conditions"));
+        }
+        self.store.set_payload_where(collection, ids, filter, payload).await
+    }
+
+    async fn delete_where(
+        &self,
+        collection: &str,
+        ids: &[PointId],
+        filter: &Filter,
+    ) -> StoreResult<()> {
+        if collection == self.items {
+            return Err(self.untouchable("its points are not deleted"));
+        }
+        self.store.delete_where(collection, ids, filter).await
+    }
+
     async fn delete(&self, collection: &str, ids: &[PointId]) -> StoreResult<()> {
         if collection == self.items {
             return Err(self.untouchable("its points are not deleted"));

@@ -81,6 +81,8 @@ pub struct ExplanationRecord {
     pub codes: Option<Codes>,
     /// The version of the autoencoder that made the codes.
     pub code_version: Option<String>,
+    /// What has changed since it was written; absent while it is current.
+    pub stale: Option<String>,
 }
 
 /// The payload of an explanation point. `user` and `item` are text even for integer ids, so that one
@@ -96,6 +98,8 @@ struct Fields {
     provenance: Provenance,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stale: Option<String>,
 }
 
 impl ExplanationRecord {
@@ -115,6 +119,7 @@ impl ExplanationRecord {
             negative: self.explanation.negative.clone(),
             provenance: self.provenance.clone(),
             code_version: self.code_version.clone(),
+            stale: self.stale.clone(),
         };
         Point {
             id: self.id(),
@@ -142,6 +147,7 @@ impl ExplanationRecord {
             provenance: fields.provenance,
             codes: codes_of(point.id, &mut point.vectors)?,
             code_version: fields.code_version,
+            stale: fields.stale,
         })
     }
 }
@@ -237,12 +243,14 @@ mod tests {
             },
             codes: Some(Codes { positive: vec![0.5, 1.0], negative: vec![-0.5, 2.0] }),
             code_version: Some("a1".to_owned()),
+            stale: Some("profile".to_owned()),
         }
     }
 
     #[test]
     fn a_record_comes_back_from_its_point_encoded_or_not() {
-        let unencoded = ExplanationRecord { codes: None, code_version: None, ..record() };
+        let unencoded =
+            ExplanationRecord { codes: None, code_version: None, stale: None, ..record() };
         for record in [record(), unencoded] {
             assert_eq!(ExplanationRecord::from_point(record.to_point()), Ok(record));
         }

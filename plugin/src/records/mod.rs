@@ -1,7 +1,8 @@
-//! What the three collections hold: the records, their points, and the schemas of the collections.
+//! What the four collections hold: the records, their points, and the schemas of the collections.
 
 mod explanation;
 mod item;
+mod job;
 mod user;
 
 use serde::de::DeserializeOwned;
@@ -10,7 +11,10 @@ use serde_json::Value;
 
 pub use explanation::{ExplanationRecord, PairCodes, Provenance, Source, read_pair_codes};
 pub use item::ItemRecord;
-pub use user::{HistoryEntry, UserRecord};
+pub use job::{
+    JOB_KIND, JobRecord, JobState, KIND_KEY, QueueControl, USAGE_KIND, UsageRecord, queue_schema,
+};
+pub use user::{HistoryEntry, Posted, UserRecord};
 
 use crate::id::PointId;
 use crate::store::{

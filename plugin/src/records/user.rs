@@ -19,6 +19,16 @@ pub struct HistoryEntry {
     pub time: i64,
 }
 
+/// An interaction that came after the import, one at a time. It outlives another import of the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Posted {
+    /// What makes it one interaction, however often it is sent.
+    pub key: String,
+    /// What it added to the history.
+    #[serde(flatten)]
+    pub entry: HistoryEntry,
+}
+
 /// A consumer: profile, history and vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserRecord {
@@ -36,6 +46,12 @@ pub struct UserRecord {
     pub statistics: Statistics,
     /// The user vector, `[d]`.
     pub vector: Option<Vec<f32>>,
+    /// The latest interactions that came after the import, newest first; the history has them too.
+    pub posted: Vec<Posted>,
+    /// Changes with every interaction that came after the import, so that two writers notice each other.
+    pub revision: Option<String>,
+    /// The revision that the vector and the marks on the explanations belong to.
+    pub settled: Option<String>,
 }
 
 /// The payload of a user point.
@@ -50,6 +66,12 @@ struct Fields {
     seen: Vec<ItemId>,
     #[serde(default)]
     statistics: Statistics,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    posted: Vec<Posted>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled: Option<String>,
 }
 
 impl UserRecord {
@@ -61,6 +83,9 @@ impl UserRecord {
             history: self.history.clone(),
             seen: self.seen.clone(),
             statistics: self.statistics,
+            posted: self.posted.clone(),
+            revision: self.revision.clone(),
+            settled: self.settled.clone(),
         };
         Point {
             id: self.id.point(),
@@ -81,6 +106,9 @@ impl UserRecord {
             seen: fields.seen,
             statistics: fields.statistics,
             vector: point.vectors.remove(USER_VECTOR),
+            posted: fields.posted,
+            revision: fields.revision,
+            settled: fields.settled,
         })
     }
 }
@@ -99,6 +127,12 @@ mod tests {
             seen: vec![item, ItemId(9.into())],
             statistics: Statistics { count: 1, mean_rating: Some(3.6) },
             vector: Some(vec![0.1, -2.0]),
+            posted: vec![Posted {
+                key: "order 7".to_owned(),
+                entry: HistoryEntry { item, rating: 3.6, time: 874_965_758 },
+            }],
+            revision: Some("r".to_owned()),
+            settled: Some("r".to_owned()),
         }
     }
 
@@ -110,6 +144,9 @@ mod tests {
             seen: Vec::new(),
             statistics: Statistics::default(),
             vector: None,
+            posted: Vec::new(),
+            revision: None,
+            settled: None,
             ..record()
         };
         for record in [record(), bare] {

@@ -18,6 +18,7 @@
 mod breaker;
 mod call;
 mod collection;
+mod conditional;
 mod connect;
 mod error;
 mod read;

@@ -55,6 +55,31 @@ impl Store for ServerStore {
         self.write(|inner| async move { inner.set_payload(&collection, &ids, payload).await }).await
     }
 
+    async fn set_payload_where(
+        &self,
+        collection: &str,
+        ids: &[PointId],
+        filter: &Filter,
+        payload: Payload,
+    ) -> StoreResult<()> {
+        let (collection, ids, filter) = (collection.to_owned(), ids.to_vec(), filter.clone());
+        self.write(|inner| async move {
+            inner.set_payload_where(&collection, &ids, &filter, payload).await
+        })
+        .await
+    }
+
+    async fn delete_where(
+        &self,
+        collection: &str,
+        ids: &[PointId],
+        filter: &Filter,
+    ) -> StoreResult<()> {
+        let (collection, ids, filter) = (collection.to_owned(), ids.to_vec(), filter.clone());
+        self.write(|inner| async move { inner.delete_where(&collection, &ids, &filter).await })
+            .await
+    }
+
     async fn delete(&self, collection: &str, ids: &[PointId]) -> StoreResult<()> {
         let (collection, ids) = (collection.to_owned(), ids.to_vec());
         self.write(|inner| async move { inner.delete(&collection, &ids).await }).await

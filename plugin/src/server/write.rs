@@ -253,7 +253,9 @@ fn steps<T>(all: Vec<T>, size: usize) -> impl Iterator<Item = Vec<T>> {
 }
 
 /// Refuses an answer that does not say that the write was taken; it is then tried again.
-fn applied(results: impl IntoIterator<Item = UpdateResult>) -> Result<Response<()>, Status> {
+pub(super) fn applied(
+    results: impl IntoIterator<Item = UpdateResult>,
+) -> Result<Response<()>, Status> {
     for result in results {
         match UpdateStatus::try_from(result.status) {
             // Acknowledged is in the server's log: durable, though a shard that is being moved may

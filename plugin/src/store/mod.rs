@@ -241,8 +241,29 @@ pub trait Store: Send + Sync + fmt::Debug {
         payload: Payload,
     ) -> StoreResult<()>;
 
+    /// Sets payload keys of those of the points that match the filter when they are written: no
+    /// other write of a point comes between its check and its change. Ids that do not exist or do
+    /// not match are passed over; whoever must know reads afterwards. The call may be made twice, so
+    /// the payload should make the filter fail or say the same again.
+    async fn set_payload_where(
+        &self,
+        collection: &str,
+        ids: &[PointId],
+        filter: &Filter,
+        payload: Payload,
+    ) -> StoreResult<()>;
+
     /// Deletes points; ids that do not exist are ignored.
     async fn delete(&self, collection: &str, ids: &[PointId]) -> StoreResult<()>;
+
+    /// Deletes those of the points that match the filter when they are deleted, checked as by
+    /// [`Store::set_payload_where`].
+    async fn delete_where(
+        &self,
+        collection: &str,
+        ids: &[PointId],
+        filter: &Filter,
+    ) -> StoreResult<()>;
 
     /// Reads points by id in one call: the answer has one entry per id, in the order asked, `None`
     /// where there is no such point.

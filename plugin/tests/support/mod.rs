@@ -124,6 +124,26 @@ impl Store for Private {
         self.own(self.store.set_payload(&self.name(collection), ids, payload).await)
     }
 
+    async fn set_payload_where(
+        &self,
+        collection: &str,
+        ids: &[PointId],
+        filter: &Filter,
+        payload: Payload,
+    ) -> StoreResult<()> {
+        let name = self.name(collection);
+        self.own(self.store.set_payload_where(&name, ids, filter, payload).await)
+    }
+
+    async fn delete_where(
+        &self,
+        collection: &str,
+        ids: &[PointId],
+        filter: &Filter,
+    ) -> StoreResult<()> {
+        self.own(self.store.delete_where(&self.name(collection), ids, filter).await)
+    }
+
     async fn delete(&self, collection: &str, ids: &[PointId]) -> StoreResult<()> {
         self.own(self.store.delete(&self.name(collection), ids).await)
     }

@@ -192,6 +192,7 @@ mod tests {
                 negative: "no".to_owned(),
                 source: "llm".to_owned(),
                 generator: "g".to_owned(),
+                stale: None,
             }),
             reasons_about: None,
             contributions: None,

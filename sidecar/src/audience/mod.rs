@@ -131,7 +131,10 @@ impl Audiences {
                     item: (!item.is_empty()).then(|| item.to_owned()),
                     segment: None,
                     state: response.state,
-                    explanation: written.map(|r| Reasons::of(r.explanation, r.provenance)),
+                    explanation: written.map(|record| {
+                        let stale = self.reranker.freshness().stale(&record);
+                        Reasons::of(record.explanation, record.provenance).but_stale(stale)
+                    }),
                     reasons_about,
                     contributions: response.contributions.map(Into::into),
                 }

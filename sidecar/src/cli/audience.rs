@@ -12,6 +12,7 @@ use crate::audience::export::{Format, write};
 use crate::audience::{AudienceRequest, AudienceResponse};
 use crate::config::Settings;
 use crate::progress::Terminal;
+use crate::staleness::Freshness;
 
 /// Consumers that the table for people shows.
 const ROWS: usize = 20;
@@ -68,7 +69,7 @@ pub(super) async fn audience(
     };
     let runtime = Runtime::open(settings).await?;
     let embedder = runtime.embedder()?;
-    let reranker = runtime.reranker(&embedder, None).await?;
+    let reranker = runtime.reranker(&embedder, None, Freshness::default()).await?;
     let response = runtime.audiences(reranker, &embedder)?.audience(&request).await?;
     runtime.close().await?;
     if let Some(path) = &arguments.output {

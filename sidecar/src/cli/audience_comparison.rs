@@ -8,6 +8,7 @@ use crate::audience::{
     AudienceComparisonRequest, AudienceComparisonResponse, AudienceRequest, AudienceSummary,
 };
 use crate::config::Settings;
+use crate::staleness::Freshness;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ComparisonArguments {
@@ -72,7 +73,7 @@ pub(super) async fn compare(
     };
     let runtime = Runtime::open(settings).await?;
     let embedder = runtime.embedder()?;
-    let reranker = runtime.reranker(&embedder, None).await?;
+    let reranker = runtime.reranker(&embedder, None, Freshness::default()).await?;
     let response = runtime.audiences(reranker, &embedder)?.compare(&request).await?;
     runtime.close().await?;
     print(json, &response, || text(&response))

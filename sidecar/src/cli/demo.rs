@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::generate::{GenerateSettings, Plan, Run};
 use crate::progress::Terminal;
 use crate::rerank::{RecommendRequest, RecommendResponse, Reranker};
+use crate::staleness::Freshness;
 use crate::writing::{Pair, PairWriter};
 
 /// Rounds of ranking and writing until every shown reason is written; each round can bring new items
@@ -51,7 +52,7 @@ pub(super) async fn demo(settings: Settings, once: bool) -> Result<()> {
     let embedder = trainer.embedder()?;
     let codes = runtime.codes(&embedder)?.context("the autoencoder was just trained")?;
     let llm = llm.with_codes(codes);
-    let reranker = runtime.reranker(&embedder, None).await?;
+    let reranker = runtime.reranker(&embedder, None, Freshness::default()).await?;
     let response = fully_written(&runtime, &reranker, &llm, &progress, &cancel).await?;
     print(false, &response, || {
         format!(

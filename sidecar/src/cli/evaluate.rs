@@ -9,14 +9,16 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use sha2::{Digest, Sha256};
+use whyrank_models::metrics::Interval;
 use whyrank_plugin::HistoryEntry;
 
 use super::data::read_dataset;
 use super::output::print;
 use super::runtime::Runtime;
 use super::train::{interruptible, trainer};
+use crate::archive::TextArchive;
 use crate::config::Settings;
-use crate::evaluation::{EvaluationReport, FinishedRun, Versus, divide, share_of};
+use crate::evaluation::{EvaluationReport, FinishedRun, Versus, divide, page, share_of};
 use crate::generator::{GeneratorKind, Prompts};
 use crate::import::{Dataset, ImportedInteraction};
 use crate::ingest::ingest;
@@ -39,6 +41,10 @@ pub(super) struct EvaluationArguments {
     /// What writes the explanations; the configured generator if absent.
     #[arg(long, value_enum)]
     generator: Option<GeneratorKind>,
+    /// The file of written texts that is read and added to, so that an LLM writes none twice;
+    /// `explanations.jsonl` in the output folder if absent.
+    #[arg(long)]
+    texts: Option<PathBuf>,
 }
 
 /// What all runs of an evaluation share.
@@ -50,6 +56,7 @@ struct Evaluation {
     fingerprint: String,
     folder: PathBuf,
     progress: Arc<Terminal>,
+    archive: Option<Arc<TextArchive>>,
 }
 
 pub(super) async fn evaluate(
@@ -69,8 +76,23 @@ pub(super) async fn evaluate(
     let folder = arguments.output;
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let generator = format!("{kind:?}").to_lowercase();
-    let evaluation =
-        Evaluation { settings, kind: Some(kind), training, test, fingerprint, folder, progress };
+    // The template is faster than a search in a file.
+    let archive = if kind == GeneratorKind::Template {
+        None
+    } else {
+        let path = arguments.texts.unwrap_or_else(|| folder.join("explanations.jsonl"));
+        Some(Arc::new(TextArchive::open(&path)?))
+    };
+    let evaluation = Evaluation {
+        settings,
+        kind: Some(kind),
+        training,
+        test,
+        fingerprint,
+        folder,
+        progress,
+        archive,
+    };
     let plan = &evaluation.settings.evaluation;
     let mut runs = Vec::new();
     let mut last = None;
@@ -83,6 +105,9 @@ pub(super) async fn evaluate(
     let path = evaluation.folder.join("report.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&report)?)
         .with_context(|| format!("writing {}", path.display()))?;
+    let pictured = evaluation.folder.join("report.html");
+    std::fs::write(&pictured, page(&report)?)
+        .with_context(|| format!("writing {}", pictured.display()))?;
     print(json, &report, || describe(&report, &path))
 }
 
@@ -111,7 +136,8 @@ async fn parts(
         );
         return Ok((training, test));
     }
-    Ok(divide(&training, settings.evaluation.test))
+    let plan = &settings.evaluation;
+    Ok(divide(&training, plan.split, plan.test, plan.split_seed))
 }
 
 /// Digest of everything that decides a run's outcome.
@@ -134,6 +160,8 @@ fn fingerprint(
         "vectors": settings.vectors,
         "autoencoder": settings.autoencoder,
         "ranker": settings.ranker,
+        "explainer": settings.explainer,
+        "ordering": settings.evaluation.ordering,
         "ratings": settings.ratings,
         "evidence": settings.evidence,
         "generator": format!("{kind:?}"),
@@ -181,8 +209,12 @@ impl Evaluation {
             let item = runtime.storage.item_id(&row.item)?;
             test.push((user, HistoryEntry { item, rating: row.rating, time: row.time }));
         }
-        let writer = runtime.writer(self.kind, None).await?;
-        let outcome = trainer.compare(&test, &writer, seed).await?;
+        let mut writer = runtime.writer(self.kind, None).await?;
+        if let Some(archive) = &self.archive {
+            writer = writer.with_archive(archive.clone());
+        }
+        let ordering = &self.settings.evaluation.ordering;
+        let outcome = trainer.compare(&test, &writer, ordering, seed).await?;
         runtime.close().await?;
         *last = Some(trainer);
         let run = FinishedRun { fingerprint: self.fingerprint.clone(), share, seed, outcome };
@@ -247,6 +279,28 @@ fn describe(report: &EvaluationReport, path: &Path) -> String {
             share.written_by_llm,
             report.seeds.len(),
         );
+        if let Some(ordering) = &share.ordering {
+            let mut table = Table::new();
+            table.load_preset(UTF8_HORIZONTAL_ONLY);
+            let at = |name: &str| format!("{name}@{}", ordering.cutoff);
+            table.set_header(["order", &at("NDCG"), &at("recall"), "NDCG over features"]);
+            for order in &ordering.orders {
+                let name = order.arm.map_or("retrieval", |arm| arm.name());
+                let over = order.ndcg_over_features.as_ref();
+                table.add_row([
+                    name.to_owned(),
+                    with_interval(&order.ndcg),
+                    with_interval(&order.recall),
+                    over.map_or("-".to_owned(), with_interval),
+                ]);
+            }
+            text += &format!(
+                "Order of retrieved candidates for {} consumers; {:.1} % of what they liked later was \
+                 found\n{table}\n",
+                ordering.consumers,
+                100.0 * ordering.found,
+            );
+        }
         if let Some(found) = &share.faithfulness {
             text += &format!(
                 "deletion test on {} pairs: without the input that the account names first the \
@@ -262,4 +316,8 @@ fn describe(report: &EvaluationReport, path: &Path) -> String {
         }
     }
     text + &format!("A positive number is better. The report is in {}", path.display())
+}
+
+fn with_interval(interval: &Interval) -> String {
+    format!("{:.4} [{:.4}, {:.4}]", interval.mean, interval.low, interval.high)
 }

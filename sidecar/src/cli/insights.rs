@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::insights::{
     Distribution, Effect, Estimate, InsightsRequest, InsightsResponse, Theme, Viewer,
 };
+use crate::staleness::Freshness;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InsightsArguments {
@@ -36,7 +37,7 @@ pub(super) async fn insights(
     let request = InsightsRequest { competitor, consumers, themes };
     let viewer = if as_seller { Viewer::Seller } else { Viewer::Operator };
     let runtime = Runtime::open(settings).await?;
-    let reranker = runtime.reranker(&runtime.embedder()?, None).await?;
+    let reranker = runtime.reranker(&runtime.embedder()?, None, Freshness::default()).await?;
     let response = runtime.insights(reranker).insights(&item, &request, viewer).await?;
     runtime.close().await?;
     print(json, &response, || text(&response))

@@ -33,11 +33,14 @@ pub(super) async fn run(settings: Settings, arguments: MigrateArguments, json: b
     };
     let (source, target) = (open(from).await?, open(to).await?);
     let (progress, _) = interruptible();
-    let StoreSettings { items, users, explanations, existing_items, .. } = source.settings();
+    let StoreSettings { items, users, explanations, queue, existing_items, .. } = source.settings();
     // A search team's own collection stays where it is; what Whyrank knows of its items goes along.
     let items = existing_items.as_ref().map_or(items, |existing| &existing.statistics_collection);
     let mut report: BTreeMap<String, Migrated> = BTreeMap::new();
-    for name in [items, users, explanations] {
+    let mut names = vec![items, users, explanations];
+    // A store that was made before there was a queue has none.
+    names.extend(source.engine().collections().await?.contains(queue).then_some(queue));
+    for name in names {
         let copy = format!("{prefix}{name}");
         let total = source.engine().count(name, None).await?;
         progress.begin(&format!("copying {name}"), total);

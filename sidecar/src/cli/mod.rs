@@ -8,10 +8,12 @@ mod demo;
 mod evaluate;
 mod fetch;
 mod insights;
+mod interactions;
 mod key;
 mod migrate;
 mod output;
 mod query;
+mod queue;
 mod runtime;
 mod serve;
 mod train;
@@ -114,6 +116,17 @@ enum Command {
     /// Compares rankers with and without explanations on held-back pairs, with controls; can be stopped
     /// and run again.
     Eval(evaluate::EvaluationArguments),
+    /// Shows and steers the queue of pairs that wait to be explained. With the embedded store ask the
+    /// running server instead: `GET /v1/queue` and the routes below it.
+    Queue {
+        #[command(subcommand)]
+        action: queue::QueueAction,
+    },
+    /// Takes in interactions from a file of JSON lines; sending one again changes nothing.
+    Interactions {
+        /// The file: `{"user": "196", "item": "50", "rating": 5, "time": 881250949}` a line.
+        file: PathBuf,
+    },
     /// Makes an API key and the entry of the configuration that lets its holder in.
     Key {
         /// Whose key it is, for the audit log.
@@ -231,6 +244,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Check { effective: true, .. } => check::effective(&settings, json),
         Command::Check { hashes, .. } => check::check(&settings, hashes, json).await,
         Command::Eval(arguments) => evaluate::evaluate(settings, arguments, json).await,
+        Command::Queue { action } => queue::queue(settings, action, json).await,
+        Command::Interactions { file } => interactions::take_in(settings, &file, json).await,
         Command::Key { name, role, items } => key::make(name, role, items, json),
         Command::Demo { once } => demo::demo(settings, once).await,
     }

@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::http::{ExplainResponse, known_item, known_user};
 use crate::queue::label_time;
 use crate::rerank::RecommendRequest;
+use crate::staleness::Freshness;
 use crate::writing::Pair;
 
 /// What `recommend` was asked.
@@ -24,7 +25,7 @@ pub(super) async fn recommend(settings: Settings, request: Request, json: bool) 
     let filter = request.filter.as_deref().map(serde_json::from_str).transpose();
     let filter = filter.context("--filter is not JSON")?;
     let runtime = Runtime::open(settings).await?;
-    let reranker = runtime.reranker(&runtime.embedder()?, None).await?;
+    let reranker = runtime.reranker(&runtime.embedder()?, None, Freshness::default()).await?;
     let request = RecommendRequest {
         user: Some(request.user),
         limit: request.limit,
@@ -93,7 +94,7 @@ pub(super) async fn compare(
     let user = known_user(&storage, user).await?;
     let items = [known_item(&storage, items[0]).await?, known_item(&storage, items[1]).await?];
     let embedder = runtime.embedder()?;
-    let reranker = runtime.reranker(&embedder, None).await?;
+    let reranker = runtime.reranker(&embedder, None, Freshness::default()).await?;
     let response = crate::compare::compare(&reranker, &storage, user, items).await?;
     runtime.close().await?;
     print(json, &response, || {

@@ -15,9 +15,11 @@ use crate::cold_start::ColdStart;
 use crate::config::{Settings, VectorSource};
 use crate::generator::{self, GeneratorKind, GeneratorSettings, Writer};
 use crate::insights::Insights;
+use crate::interactions::{InteractionParts, Interactions};
 use crate::metrics::Metrics;
-use crate::queue::MissingPairs;
+use crate::queue::{Jobs, MissingPairs};
 use crate::rerank::{Reranker, RerankerParts};
+use crate::staleness::Freshness;
 use crate::storage::{Backend, Storage};
 use crate::writing::{CodeMaker, PairWriter};
 
@@ -54,6 +56,7 @@ impl Runtime {
         &self,
         embedder: &Arc<TextEmbedder>,
         missing: Option<MissingPairs>,
+        freshness: Freshness,
     ) -> Result<Reranker> {
         let settings = &self.settings;
         let paths = settings.artifact_paths();
@@ -87,8 +90,32 @@ impl Runtime {
             models: models.map(Arc::new),
             cold_start: cold_start.map(Arc::new),
             missing,
+            freshness,
             metrics: self.metrics.clone(),
         }))
+    }
+
+    /// The queue of pairs in the store.
+    pub(super) fn jobs(&self) -> Jobs {
+        Jobs::new(self.storage.clone(), self.settings.queue.clone(), self.metrics.clone())
+    }
+
+    /// What takes in interactions, with the reranker's vector model.
+    pub(super) fn interactions(
+        &self,
+        reranker: &Reranker,
+        embedder: &Arc<TextEmbedder>,
+        jobs: Jobs,
+    ) -> Interactions {
+        Interactions::new(InteractionParts {
+            settings: self.settings.interactions.clone(),
+            import: self.settings.import.clone(),
+            storage: self.storage.clone(),
+            cold_start: reranker.vectors_of_histories(),
+            embedder: embedder.clone(),
+            jobs,
+            metrics: self.metrics.clone(),
+        })
     }
 
     /// The gateway in front of the store's server, or of the embedded engine.

@@ -12,7 +12,8 @@ use super::runtime::Runtime;
 use crate::config::Settings;
 use crate::http::{Api, ApiParts};
 use crate::inference::Inference;
-use crate::queue;
+use crate::queue::{self, Started, WritingDesk};
+use crate::staleness::Freshness;
 use crate::writing::PairWriter;
 
 pub(super) async fn serve(settings: Settings, roles: &[Role]) -> Result<()> {
@@ -39,18 +40,31 @@ pub(super) async fn serve_with(
         .with_context(|| format!("listening on {address} (`server.address`)"))?;
     let bound = listener.local_addr()?;
     let shutdown = CancellationToken::new();
-    let worker = writer.map(|writer| {
-        let queue = &runtime.settings.queue;
-        let storage = runtime.storage.clone();
-        queue::start(writer, storage, queue, &runtime.metrics, shutdown.clone())
-    });
-    let (desk, worker) = worker.unzip();
-    let missing = desk
-        .as_ref()
-        .filter(|_| runtime.settings.queue.write_missing)
-        .map(|desk| desk.missing().clone());
+    let (jobs, freshness) = (runtime.jobs(), Freshness::default());
+    let mut tasks = Vec::new();
+    // Without a worker here the queue is for those that share the store; with the embedded one there
+    // are none.
+    let (desk, missing) = if writer.is_some() || runtime.storage.is_shared() {
+        let (missing, task) = queue::start_offering(&jobs, shutdown.clone());
+        tasks.push(task);
+        let desk = match writer {
+            Some(writer) => {
+                let (jobs, freshness) = (jobs.clone(), freshness.clone());
+                let Started { desk, worker } =
+                    queue::start(writer, jobs, freshness, shutdown.clone());
+                tasks.push(worker);
+                desk
+            }
+            None => WritingDesk::Elsewhere(Box::new(jobs.clone())),
+        };
+        (Some(desk), Some(missing))
+    } else {
+        (None, None)
+    };
+    tasks.push(tokio::spawn(freshness.clone().follow(jobs.clone(), shutdown.clone())));
     let embedder = runtime.embedder()?;
-    let reranker = runtime.reranker(&embedder, missing).await?;
+    let reranker = runtime.reranker(&embedder, missing.clone(), freshness).await?;
+    let interactions = runtime.interactions(&reranker, &embedder, jobs.clone());
     let inference = Inference::new(reranker.clone(), embedder.clone(), runtime.codes(&embedder)?);
     let gateway = if roles.contains(&Role::Gateway) {
         let gateway = runtime.gateway(reranker.clone())?.bind()?;
@@ -72,6 +86,9 @@ pub(super) async fn serve_with(
         insights,
         storage,
         inference,
+        interactions,
+        jobs,
+        missing,
         desk,
         metrics,
         settings,
@@ -99,8 +116,8 @@ pub(super) async fn serve_with(
         served
     };
     let (served, passed) = tokio::join!(serving, passing);
-    if let Some(worker) = worker {
-        worker.await.context("the worker ended badly")?;
+    for task in tasks {
+        task.await.context("a background task ended badly")?;
     }
     runtime.close().await?;
     served.and(passed)

@@ -248,7 +248,8 @@ fn read_environment(
 
 /// Takes out every key that the defaults do not have, with a fault each.
 ///
-/// A default that is an empty table or absent (`null`) is free-form: any key may stand in it.
+/// A default that is an empty table or absent (`null`) is free-form: any key may stand in it. One that
+/// is a `kind` alone is a choice whose other kinds have keys of their own, which it checks itself.
 fn remove_unknown(
     given: &mut Value,
     defaults: &Value,
@@ -259,7 +260,7 @@ fn remove_unknown(
     let (Some(entries), Some(known)) = (given.as_object_mut(), defaults.as_object()) else {
         return;
     };
-    if known.is_empty() {
+    if known.is_empty() || (known.len() == 1 && known.contains_key("kind")) {
         return;
     }
     entries.retain(|key, value| {

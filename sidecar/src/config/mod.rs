@@ -52,6 +52,17 @@ mod tests {
         assert!(missing.is_empty(), "config/whyrank.toml does not show: {missing:?}");
     }
 
+    #[test]
+    fn a_choice_takes_the_keys_of_its_own_kind_and_no_others() {
+        let text = |inner: &str| format!("[store.server]\nquantization = {{ {inner} }}");
+        let scalar = read_text(&text("kind = \"scalar\", quantile = 0.99"), &[]).unwrap();
+        let expected =
+            whyrank_plugin::Quantization::Scalar { quantile: Some(0.99), always_ram: false };
+        assert_eq!(scalar.store.server.quantization, expected);
+        let faults = read_text(&text("kind = \"binary\", quantile = 0.99"), &[]).unwrap_err();
+        assert!(faults.to_string().contains("quantile"), "{faults}");
+    }
+
     /// The keys that no line of the shipped file sets, or names behind a `#` where there is no default.
     fn hidden_keys(value: &serde_json::Value, missing: &mut Vec<String>) {
         let Some(entries) = value.as_object() else { return };

@@ -23,6 +23,7 @@ use crate::generate::GenerateSettings;
 use crate::generator::GeneratorSettings;
 use crate::import::ImportSettings;
 use crate::insights::InsightsSettings;
+use crate::interactions::InteractionSettings;
 use crate::queue::QueueSettings;
 use crate::rerank::RerankSettings;
 use crate::split::SplitSettings;
@@ -70,6 +71,8 @@ pub struct Settings {
     pub insights: InsightsSettings,
     /// Work that waits for the LLM.
     pub queue: QueueSettings,
+    /// Interactions that come one at a time.
+    pub interactions: InteractionSettings,
     /// The HTTP server.
     pub server: ServerSettings,
     /// The gateway on Qdrant's own protocol.
@@ -102,6 +105,7 @@ impl Default for Settings {
             audience: AudienceSettings::default(),
             insights: InsightsSettings::default(),
             queue: QueueSettings::default(),
+            interactions: InteractionSettings::default(),
             server: ServerSettings::default(),
             gateway: GatewaySettings::default(),
             evaluation: EvaluationSettings::default(),

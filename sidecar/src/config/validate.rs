@@ -38,6 +38,9 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
     check(unusable.is_none(), "server.keys", unusable.as_deref().unwrap_or_default());
     let names: HashSet<&str> = server.keys.iter().map(|key| key.name.as_str()).collect();
     check(names.len() == server.keys.len(), "server.keys", "must not have a name twice");
+    let ordering = &evaluation.ordering;
+    check(ordering.candidates > 0, "evaluation.ordering.candidates", "must be at least 1");
+    check(ordering.cutoff > 0, "evaluation.ordering.cutoff", "must be at least 1");
     check(evaluation.resamples >= 100, "evaluation.resamples", "must be at least 100");
     check(rerank.limit >= 1, "rerank.limit", "must be at least 1");
     check(rerank.candidates >= 1, "rerank.candidates", "must be at least 1");
@@ -237,13 +240,40 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
     );
     check(!gateway.payload_key.is_empty(), "gateway.payload_key", "must not be empty");
     check(queue.live >= 1, "queue.live", "must be at least 1");
-    check(queue.missing >= 1, "queue.missing", "must be at least 1");
-    check(demo.rows >= 1, "demo.rows", "must be at least 1");
-    let names = [&store.items, &store.users, &store.explanations];
+    for (key, number) in [
+        ("queue.capacity", queue.capacity as u64),
+        ("queue.attempts", queue.attempts.into()),
+        ("queue.lease_seconds", queue.lease_seconds),
+        ("queue.job_timeout_seconds", queue.job_timeout_seconds),
+        ("queue.poll_milliseconds", queue.poll_milliseconds),
+        ("queue.retry_initial_seconds", queue.retry_initial_seconds),
+    ] {
+        check(number >= 1, key, "must be at least 1");
+    }
     check(
-        names[0] != names[1] && names[1] != names[2] && names[0] != names[2],
+        queue.retry_initial_seconds <= queue.retry_maximum_seconds,
+        "queue.retry_maximum_seconds",
+        "must not be below `queue.retry_initial_seconds`",
+    );
+    check(demo.rows >= 1, "demo.rows", "must be at least 1");
+    let names = [&store.items, &store.users, &store.explanations, &store.queue];
+    check(
+        HashSet::from(names).len() == names.len(),
         "store.items",
-        "items, users and explanations need collections of different names",
+        "items, users, explanations and queue need collections of different names",
+    );
+    let interactions = &settings.interactions;
+    for (key, number) in [
+        ("interactions.maximum_batch", interactions.maximum_batch),
+        ("interactions.maximum_history", interactions.maximum_history),
+        ("interactions.remembered", interactions.remembered),
+    ] {
+        check(number >= 1, key, "must be at least 1");
+    }
+    check(
+        interactions.remembered >= interactions.maximum_batch,
+        "interactions.remembered",
+        "must not be below `interactions.maximum_batch`, or a batch that is sent again counts twice",
     );
 }
 

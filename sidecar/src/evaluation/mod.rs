@@ -1,22 +1,31 @@
 //! `whyrank eval`: whether explanations make predictions better, on the user's own data, with controls
 //! and intervals. What is judged is held apart before anything is learned or written.
 
+mod page;
 mod report;
 mod split;
 
 use serde::{Deserialize, Serialize};
 
-pub use report::{ArmSummary, EvaluationReport, ShareSummary, Versus};
-pub use split::{divide, share_of};
+pub use page::page;
+pub use report::{
+    ArmSummary, CalibrationBin, EvaluationReport, OrderSummary, OrderingSummary, ShareSummary,
+    Versus,
+};
+pub use split::{SplitKind, divide, share_of};
 
-use crate::training::ComparisonOutcome;
+use crate::training::{ComparisonOutcome, OrderingSettings};
 
 /// What is compared, and how often.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationSettings {
-    /// Share of each consumer's interactions, the newest, that is held apart as the test part; above 0
-    /// and below 1.
+    /// Which of each consumer's interactions are held apart as the test part: the newest (`time`), or a
+    /// random choice (`random`).
+    pub split: SplitKind,
+    /// Decides a random split.
+    pub split_seed: u64,
+    /// Share of each consumer's interactions that is held apart as the test part; above 0 and below 1.
     pub test: f32,
     /// Shares of the training interactions to learn from, each above 0 and at most 1.
     pub shares: Vec<f32>,
@@ -26,16 +35,21 @@ pub struct EvaluationSettings {
     pub maximum_test_pairs: usize,
     /// Resamples of the bootstrap behind intervals over test pairs.
     pub resamples: usize,
+    /// What is asked of the order of retrieved candidates.
+    pub ordering: OrderingSettings,
 }
 
 impl Default for EvaluationSettings {
     fn default() -> Self {
         Self {
+            split: SplitKind::Time,
+            split_seed: 0,
             test: 0.2,
             shares: vec![0.12, 0.25, 0.5, 1.0],
             seeds: vec![1, 2, 3, 4, 5],
             maximum_test_pairs: 0,
             resamples: 2_000,
+            ordering: OrderingSettings::default(),
         }
     }
 }

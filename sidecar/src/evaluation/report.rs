@@ -5,12 +5,15 @@ use serde::{Deserialize, Serialize};
 use whyrank_models::metrics::{Interval, bootstrap};
 
 use super::{EvaluationSettings, FinishedRun};
-use crate::training::{Arm, ArmOutcome, Faithfulness};
+use crate::training::{Arm, ArmOutcome, Faithfulness, OrderOutcome};
 
 /// Share of the samples that an interval holds.
 const CONFIDENCE: f64 = 0.95;
 /// Decides the bootstrap's samples, so that a report can be made again.
 const BOOTSTRAP_SEED: u64 = 2_502;
+
+/// Equal parts of the probabilities that calibration is looked at in.
+const CALIBRATION_BINS: usize = 10;
 
 /// A whole evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +46,45 @@ pub struct ShareSummary {
     pub faithfulness: Option<Faithfulness>,
     /// One for each arm.
     pub arms: Vec<ArmSummary>,
+    /// How retrieved candidates were ordered, unless that was left out.
+    pub ordering: Option<OrderingSummary>,
+}
+
+/// How retrieved candidates were ordered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderingSummary {
+    /// Consumers, in the first seed's run.
+    pub consumers: usize,
+    /// Places at the top that NDCG and recall look at.
+    pub cutoff: usize,
+    /// Share of the later liked items among all candidates: no order's recall exceeds it.
+    pub found: f64,
+    /// Retrieval's own order first, then each arm's.
+    pub orders: Vec<OrderSummary>,
+}
+
+/// One order over all seeds; intervals are over consumers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderSummary {
+    /// The arm that reranked; none for the order of retrieval itself.
+    pub arm: Option<Arm>,
+    /// Normalised discounted cumulative gain at the cutoff.
+    pub ndcg: Interval,
+    /// Recall at the cutoff.
+    pub recall: Interval,
+    /// How much greater the NDCG is than that of the features alone, for the same consumers.
+    pub ndcg_over_features: Option<Interval>,
+}
+
+/// Test pairs whose predicted probability of a like is alike.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationBin {
+    /// Pairs over all seeds.
+    pub pairs: usize,
+    /// Their mean predicted probability.
+    pub predicted: f64,
+    /// Share of them that was liked.
+    pub liked: f64,
 }
 
 /// One arm over all seeds.
@@ -62,6 +104,12 @@ pub struct ArmSummary {
     pub versus_features: Option<Versus>,
     /// Against the shuffled explanations; none for these themselves.
     pub versus_shuffled: Option<Versus>,
+    /// Against the template's texts; none for these themselves and where no LLM wrote.
+    pub versus_template: Option<Versus>,
+    /// Predicted probabilities of a like against what was liked.
+    pub calibration: Vec<CalibrationBin>,
+    /// Expected calibration error: the mean distance of both, weighted by pairs.
+    pub calibration_error: f64,
 }
 
 /// A paired comparison of squared errors on the same test pairs.
@@ -87,7 +135,7 @@ impl EvaluationReport {
         let shares = settings.shares.iter().filter_map(|share| {
             let of_share: Vec<&FinishedRun> =
                 runs.iter().filter(|run| run.share == *share).collect();
-            summarise(*share, &of_share, settings.resamples)
+            summarise(*share, &of_share, settings)
         });
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -99,9 +147,15 @@ impl EvaluationReport {
     }
 }
 
-fn summarise(share: f32, runs: &[&FinishedRun], resamples: usize) -> Option<ShareSummary> {
+fn summarise(
+    share: f32,
+    runs: &[&FinishedRun],
+    settings: &EvaluationSettings,
+) -> Option<ShareSummary> {
     let first = &runs.first()?.outcome;
-    let arms = Arm::ALL.map(|arm| {
+    let resamples = settings.resamples;
+    let arms = first.arms.iter().map(|of_first| {
+        let arm = of_first.arm;
         let outcomes = outcomes(runs, arm);
         let mean = |value: &dyn Fn(&ArmOutcome) -> f64| {
             outcomes.iter().map(|outcome| value(outcome)).sum::<f64>() / outcomes.len() as f64
@@ -113,6 +167,7 @@ fn summarise(share: f32, runs: &[&FinishedRun], resamples: usize) -> Option<Shar
             .fold((f64::MAX, f64::MIN), |(least, most), area| (least.min(*area), most.max(*area)));
         let versus =
             |other: Arm| (other != arm).then(|| compare(runs, arm, other, resamples)).flatten();
+        let calibration = calibrate(runs, arm);
         ArmSummary {
             arm,
             rmse: mean(&|outcome| outcome.rmse),
@@ -121,6 +176,9 @@ fn summarise(share: f32, runs: &[&FinishedRun], resamples: usize) -> Option<Shar
             auc_spread: auc.map(|_| (most - least) / 2.0),
             versus_features: versus(Arm::Features),
             versus_shuffled: versus(Arm::Shuffled),
+            versus_template: versus(Arm::Template),
+            calibration_error: calibration_error(&calibration),
+            calibration,
         }
     });
     Some(ShareSummary {
@@ -129,7 +187,71 @@ fn summarise(share: f32, runs: &[&FinishedRun], resamples: usize) -> Option<Shar
         test_pairs: first.test_pairs,
         written_by_llm: first.written_by_llm,
         faithfulness: first.arms.iter().find_map(|outcome| outcome.faithfulness.clone()),
-        arms: arms.to_vec(),
+        arms: arms.collect(),
+        ordering: order(runs, settings),
+    })
+}
+
+/// Ten parts of equal width, without the empty ones.
+fn calibrate(runs: &[&FinishedRun], arm: Arm) -> Vec<CalibrationBin> {
+    let mut sums = [(0_usize, 0.0_f64, 0_usize); CALIBRATION_BINS];
+    for (run, outcome) in runs.iter().zip(outcomes(runs, arm)) {
+        for (predicted, liked) in outcome.likes.iter().zip(&run.outcome.liked) {
+            let bin = (predicted * CALIBRATION_BINS as f32) as usize;
+            let (pairs, sum, likes) = &mut sums[bin.min(CALIBRATION_BINS - 1)];
+            *pairs += 1;
+            *sum += f64::from(*predicted);
+            *likes += usize::from(*liked);
+        }
+    }
+    let filled = sums.into_iter().filter(|(pairs, ..)| *pairs > 0);
+    filled
+        .map(|(pairs, sum, likes)| CalibrationBin {
+            pairs,
+            predicted: sum / pairs as f64,
+            liked: likes as f64 / pairs as f64,
+        })
+        .collect()
+}
+
+fn calibration_error(bins: &[CalibrationBin]) -> f64 {
+    let pairs: usize = bins.iter().map(|bin| bin.pairs).sum();
+    let weighted = bins.iter().map(|bin| bin.pairs as f64 * (bin.predicted - bin.liked).abs());
+    weighted.sum::<f64>() / pairs.max(1) as f64
+}
+
+/// Consumers are the unit: a seed's figure for a consumer is not independent of another's, so that
+/// their mean is one value. All runs of a share ask the same consumers.
+fn order(runs: &[&FinishedRun], settings: &EvaluationSettings) -> Option<OrderingSummary> {
+    let outcomes: Vec<_> =
+        runs.iter().map(|run| run.outcome.ordering.as_ref()).collect::<Option<_>>()?;
+    let consumers =
+        outcomes.iter().flat_map(|one| one.orders.iter().map(|order| order.ndcg.len())).min()?;
+    let mean = |place: usize, figure: fn(&OrderOutcome) -> &Vec<f64>| -> Vec<f64> {
+        let of =
+            |consumer: usize| outcomes.iter().map(move |one| figure(&one.orders[place])[consumer]);
+        (0..consumers).map(|consumer| of(consumer).sum::<f64>() / outcomes.len() as f64).collect()
+    };
+    let interval =
+        |values: &[f64]| bootstrap(values, CONFIDENCE, settings.resamples, BOOTSTRAP_SEED);
+    let arms: Vec<Option<Arm>> = outcomes.first()?.orders.iter().map(|order| order.arm).collect();
+    let features = arms.iter().position(|arm| *arm == Some(Arm::Features));
+    let base = features.map(|place| mean(place, |order| &order.ndcg));
+    let orders = arms.iter().enumerate().filter_map(|(place, arm)| {
+        let ndcg = mean(place, |order| &order.ndcg);
+        let base = base.as_ref().filter(|_| Some(place) != features);
+        let over = base.and_then(|base| {
+            let more: Vec<f64> = ndcg.iter().zip(base).map(|(our, their)| our - their).collect();
+            interval(&more)
+        });
+        let recall = interval(&mean(place, |order| &order.recall))?;
+        Some(OrderSummary { arm: *arm, ndcg: interval(&ndcg)?, recall, ndcg_over_features: over })
+    });
+    Some(OrderingSummary {
+        consumers,
+        cutoff: settings.ordering.cutoff,
+        found: outcomes.iter().map(|one| one.found).sum::<f64>() / outcomes.len() as f64,
+        orders: orders.collect(),
     })
 }
 
@@ -168,14 +290,23 @@ fn compare(runs: &[&FinishedRun], arm: Arm, other: Arm, resamples: usize) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::training::ComparisonOutcome;
+    use crate::training::{ComparisonOutcome, OrderingOutcome};
 
     fn run(seed: u64, error: impl Fn(Arm, usize) -> f32) -> FinishedRun {
         let actual = vec![3.0_f32; 200];
         let arms = Arm::ALL.map(|arm| {
             let ratings: Vec<f32> = (0..200).map(|pair| 3.0 + error(arm, pair)).collect();
             let rmse = whyrank_models::metrics::rmse(&ratings, &actual);
-            ArmOutcome { arm, rmse, mae: 0.0, auc: Some(0.5), ratings, faithfulness: None }
+            ArmOutcome {
+                arm,
+                rmse,
+                mae: 0.0,
+                auc: Some(0.5),
+                ratings,
+                // A quarter of the pairs is liked; every arm says a half.
+                likes: vec![0.5; 200],
+                faithfulness: None,
+            }
         });
         let outcome = ComparisonOutcome {
             training_pairs: 1,
@@ -183,9 +314,38 @@ mod tests {
             test_pairs: 200,
             written_by_llm: 0,
             actual,
+            liked: (0..200).map(|pair| pair % 4 == 0).collect(),
             arms: arms.to_vec(),
+            ordering: Some(ordering(arms.iter().map(|arm| arm.arm))),
         };
         FinishedRun { fingerprint: String::new(), share: 1.0, seed, outcome }
+    }
+
+    /// Ten consumers; every arm but the features gets all right, these half of it.
+    fn ordering(arms: impl Iterator<Item = Arm>) -> OrderingOutcome {
+        let order = |arm: Option<Arm>| {
+            let value = if arm.is_none_or(|arm| arm == Arm::Features) { 0.5 } else { 1.0 };
+            OrderOutcome { arm, ndcg: vec![value; 10], recall: vec![value; 10] }
+        };
+        let orders = std::iter::once(None).chain(arms.map(Some)).map(order).collect();
+        OrderingOutcome { found: 1.0, orders }
+    }
+
+    #[test]
+    fn orders_and_calibration_match_hand_values() {
+        let runs: Vec<_> = (1..3).map(|seed| run(seed, |_, _| 0.1)).collect();
+        let settings = EvaluationSettings { shares: vec![1.0], ..EvaluationSettings::default() };
+        let report = EvaluationReport::new(&settings, "template", "", &runs);
+        let ordering = report.shares[0].ordering.as_ref().expect("asked for");
+        assert_eq!((ordering.consumers, ordering.orders.len()), (10, 1 + Arm::ALL.len()));
+        let of = |arm| ordering.orders.iter().find(|order| order.arm == arm).expect("there");
+        let gain = of(Some(Arm::Both)).ndcg_over_features.expect("not itself");
+        assert_eq!((gain.low, gain.high), (0.5, 0.5));
+        assert!(of(Some(Arm::Features)).ndcg_over_features.is_none());
+        assert_eq!(of(None).recall.mean, 0.5);
+        let both = arm(&report, Arm::Both);
+        let bin = CalibrationBin { pairs: 400, predicted: 0.5, liked: 0.25 };
+        assert_eq!((&both.calibration, both.calibration_error), (&vec![bin], 0.25));
     }
 
     fn arm(report: &EvaluationReport, arm: Arm) -> &ArmSummary {

@@ -1,21 +1,38 @@
 //! Holds the test part apart: each consumer's newest interactions, so that nothing is learned from what
-//! comes later.
+//! comes later, or a random choice of them, as much of the literature does.
 
 use std::collections::BTreeMap;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
 use crate::import::{Dataset, ImportedInteraction};
 
-/// The data set without the newest `test` share of each consumer's interactions, and these. A consumer
-/// keeps at least one interaction to be known by.
-pub fn divide(dataset: &Dataset, test: f32) -> (Dataset, Vec<ImportedInteraction>) {
+/// Which of a consumer's interactions are held apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SplitKind {
+    /// The newest.
+    Time,
+    /// A random choice.
+    Random,
+}
+
+/// The data set without a `test` share of each consumer's interactions, and these. A consumer keeps at
+/// least one interaction to be known by. `seed` decides a random choice.
+pub fn divide(
+    dataset: &Dataset,
+    kind: SplitKind,
+    test: f32,
+    seed: u64,
+) -> (Dataset, Vec<ImportedInteraction>) {
     let mut by_user: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, interaction) in dataset.interactions.iter().enumerate() {
         by_user.entry(&interaction.user).or_default().push(place);
     }
+    let mut random = StdRng::seed_from_u64(seed);
     let mut held = vec![false; dataset.interactions.len()];
     for places in by_user.values_mut() {
         // Interactions of one second keep an order that does not depend on the file's.
@@ -23,6 +40,9 @@ pub fn divide(dataset: &Dataset, test: f32) -> (Dataset, Vec<ImportedInteraction
             let interaction = &dataset.interactions[*place];
             (interaction.time, &interaction.item)
         });
+        if kind == SplitKind::Random {
+            places.shuffle(&mut random);
+        }
         let count = (test * places.len() as f32).floor() as usize;
         for place in places.iter().rev().take(count.min(places.len() - 1)) {
             held[*place] = true;
@@ -78,7 +98,7 @@ mod tests {
             test in 0.05f32..0.9,
         ) {
             let dataset = interactions(&rows);
-            let (training, held) = divide(&dataset, test);
+            let (training, held) = divide(&dataset, SplitKind::Time, test, 0);
             prop_assert_eq!(training.interactions.len() + held.len(), dataset.interactions.len());
             let mut newest: HashMap<&str, i64> = HashMap::new();
             for interaction in &training.interactions {
@@ -88,6 +108,28 @@ mod tests {
             for interaction in &held {
                 prop_assert!(interaction.time >= newest[interaction.user.as_str()]);
             }
+        }
+
+        #[test]
+        fn a_random_split_loses_nothing_and_repeats_for_its_seed(
+            rows in prop::collection::vec((0u8..5, any::<u8>(), 0i64..50), 1..200),
+            seed in any::<u64>(),
+        ) {
+            let dataset = interactions(&rows);
+            let split = || divide(&dataset, SplitKind::Random, 0.3, seed);
+            let (training, held) = split();
+            prop_assert_eq!(training.interactions.len() + held.len(), dataset.interactions.len());
+            let again = split();
+            prop_assert_eq!((&again.0.interactions, &again.1), (&training.interactions, &held));
+            let counts = |rows: &[ImportedInteraction]| rows.iter().fold(
+                HashMap::new(),
+                |mut counts: HashMap<String, usize>, row| {
+                    *counts.entry(row.user.clone()).or_default() += 1;
+                    counts
+                },
+            );
+            let newest = divide(&dataset, SplitKind::Time, 0.3, seed);
+            prop_assert_eq!(counts(&held), counts(&newest.1));
         }
 
         #[test]

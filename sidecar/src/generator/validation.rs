@@ -104,6 +104,44 @@ pub enum Refusal {
     SidesAlike,
 }
 
+impl Refusal {
+    /// The reasons for which texts are refused, as metrics name them.
+    pub const REASONS: [&str; 13] = [
+        "missing",
+        "truncated",
+        "too_short",
+        "too_long",
+        "not_one_sentence",
+        "markup",
+        "ungrounded",
+        "unknown_title",
+        "contradicted",
+        "instructed",
+        "copied",
+        "not_negative",
+        "sides_alike",
+    ];
+
+    /// Its reason, one of [`Refusal::REASONS`].
+    pub fn reason(&self) -> &'static str {
+        Self::REASONS[match self {
+            Self::Missing { .. } => 0,
+            Self::Truncated => 1,
+            Self::TooShort { .. } => 2,
+            Self::TooLong { .. } => 3,
+            Self::NotOneSentence { .. } => 4,
+            Self::Markup { .. } => 5,
+            Self::Ungrounded { .. } => 6,
+            Self::UnknownTitle { .. } => 7,
+            Self::Contradicted { .. } => 8,
+            Self::Instructed { .. } => 9,
+            Self::Copied { .. } => 10,
+            Self::NotNegative => 11,
+            Self::SidesAlike => 12,
+        }]
+    }
+}
+
 /// Phrases that speak about instructions or to the model; no reason about an item needs them.
 const INSTRUCTIONS: [&str; 16] = [
     "ignore your",

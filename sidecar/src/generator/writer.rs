@@ -119,6 +119,11 @@ impl Writer {
         CleanPair::new(pair, &self.cleaning).profile_version()
     }
 
+    /// What the template says of `pair`; no generator is asked.
+    pub fn template(&self, pair: &PairContext) -> Explanation {
+        template::explain(&CleanPair::new(pair, &self.cleaning))
+    }
+
     /// Writes both sides for `pair`. The same pair and seed give the same text.
     ///
     /// `deltas` receives the text as it is written, and [`Delta::Restart`] before another attempt.

@@ -61,11 +61,11 @@ pub struct ExplainResponse {
 
 impl From<ExplanationRecord> for ExplainResponse {
     fn from(record: ExplanationRecord) -> Self {
-        let provenance = record.provenance;
+        let (provenance, stale) = (record.provenance, record.stale);
         Self {
             user: record.user_external_id,
             item: record.item_external_id,
-            explanation: Reasons::of(record.explanation, provenance.clone()),
+            explanation: Reasons::of(record.explanation, provenance.clone()).but_stale(stale),
             prompt_version: provenance.prompt_version,
             profile_version: provenance.profile_version,
             attempts: provenance.attempts,
@@ -104,7 +104,15 @@ pub(super) async fn explain(
                     "nothing is written for this pair; ask with `wait` to have it written";
                 ApiError::new(Cause::NoExplanation, message)
             })?;
-            return Ok(axum::Json(ExplainResponse::from(record)).into_response());
+            let stale = answer.inner.reranker.freshness().stale(&record);
+            if stale.is_some()
+                && let Some(missing) = &answer.inner.missing
+            {
+                missing.stale(user, item);
+            }
+            let mut response = ExplainResponse::from(record);
+            response.explanation.stale = stale;
+            return Ok(axum::Json(response).into_response());
         }
         let desk = answer.inner.desk.clone().ok_or_else(|| {
             ApiError::new(
@@ -143,11 +151,10 @@ async fn write(
     limit: Duration,
 ) -> Result<ExplanationRecord, ApiError> {
     let writing = desk.write(user, item, deltas, cancel);
-    let outcome = tokio::time::timeout(limit, writing).await.unwrap_or_else(|_| {
+    tokio::time::timeout(limit, writing).await.unwrap_or_else(|_| {
         let message = "writing took longer than `server.write_timeout_seconds`";
         Err(ApiError::new(Cause::Deadline, message))
-    })?;
-    Ok(outcome.record)
+    })
 }
 
 /// The events of a text that is being written.

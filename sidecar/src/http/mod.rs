@@ -9,8 +9,10 @@ mod explain;
 mod health;
 mod inference;
 mod insights;
+mod interactions;
 mod json;
 mod known;
+mod queue;
 mod recommend;
 
 use std::future::Future;
@@ -36,8 +38,9 @@ use crate::audience::Audiences;
 use crate::config::ServerSettings;
 use crate::inference::Inference;
 use crate::insights::Insights;
+use crate::interactions::Interactions;
 use crate::metrics::Metrics;
-use crate::queue::WritingDesk;
+use crate::queue::{Jobs, MissingPairs, WritingDesk};
 use crate::rerank::Reranker;
 use crate::storage::Storage;
 
@@ -55,6 +58,9 @@ struct Inner {
     insights: Insights,
     storage: Storage,
     inference: Inference,
+    interactions: Interactions,
+    jobs: Jobs,
+    missing: Option<MissingPairs>,
     desk: Option<WritingDesk>,
     metrics: Metrics,
     settings: ServerSettings,
@@ -83,6 +89,12 @@ pub struct ApiParts {
     pub storage: Storage,
     /// Answers Qdrant's requests for vectors.
     pub inference: Inference,
+    /// Takes in what consumers do.
+    pub interactions: Interactions,
+    /// The queue of pairs in the store.
+    pub jobs: Jobs,
+    /// Takes pairs that are shown stale; none takes none.
+    pub missing: Option<MissingPairs>,
     /// Takes explanations to write; without it they are only read.
     pub desk: Option<WritingDesk>,
     /// Where requests are counted.
@@ -94,8 +106,19 @@ pub struct ApiParts {
 impl Api {
     /// Puts an API together.
     pub fn new(parts: ApiParts) -> Self {
-        let ApiParts { reranker, audiences, insights, storage, inference, desk, metrics, settings } =
-            parts;
+        let ApiParts {
+            reranker,
+            audiences,
+            insights,
+            storage,
+            inference,
+            interactions,
+            jobs,
+            missing,
+            desk,
+            metrics,
+            settings,
+        } = parts;
         let admission = Arc::new(Semaphore::new(settings.maximum_requests));
         let stopping = AtomicBool::new(false);
         let inner = Inner {
@@ -104,6 +127,9 @@ impl Api {
             insights,
             storage,
             inference,
+            interactions,
+            jobs,
+            missing,
             desk,
             metrics,
             settings,
@@ -145,6 +171,11 @@ impl Api {
             .routes(routes!(audience::compare))
             .routes(routes!(insights::insights))
             .routes(routes!(compare::compare))
+            .routes(routes!(interactions::post))
+            .routes(routes!(queue::show, queue::offer))
+            .routes(routes!(queue::control))
+            .routes(routes!(queue::dead_letters))
+            .routes(routes!(queue::replay))
     }
 
     /// The description that `/openapi.json` answers.

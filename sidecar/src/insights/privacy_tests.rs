@@ -52,6 +52,7 @@ fn record(user: &str, second: bool, more: &str) -> ExplanationRecord {
         },
         codes: Some(Codes { positive: vec![0.5], negative: vec![code] }),
         code_version: None,
+        stale: None,
     }
 }
 

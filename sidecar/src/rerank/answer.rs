@@ -77,7 +77,11 @@ pub(super) async fn add_reasons(
         }
     };
     for ((_, result), record) in written.iter_mut().zip(records) {
-        result.explanation =
-            record.map(|record| Reasons::of(record.explanation, record.provenance));
+        let stale = record.as_ref().and_then(|record| reranker.freshness.stale(record));
+        if stale.is_some() && result.state == ExplanationState::Written {
+            result.state = ExplanationState::Stale;
+        }
+        result.explanation = record
+            .map(|record| Reasons::of(record.explanation, record.provenance).but_stale(stale));
     }
 }

@@ -105,6 +105,10 @@ async fn add_texts(reranker: &Reranker, retrieved: &Retrieved, shown: &mut [Rank
     match reranker.storage.explanations(&pairs).await {
         Ok(records) => {
             for (ranked, record) in written.iter_mut().zip(records) {
+                if record.as_ref().is_some_and(|record| reranker.freshness.stale(record).is_some())
+                {
+                    ranked.state = ExplanationState::Stale;
+                }
                 ranked.explanation = record.map(|record| -> Explanation { record.explanation });
             }
         }

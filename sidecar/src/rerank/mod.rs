@@ -32,6 +32,7 @@ use crate::features::RatingScale;
 use crate::http::{ApiError, Cause};
 use crate::metrics::Metrics;
 use crate::queue::MissingPairs;
+use crate::staleness::Freshness;
 use crate::storage::Storage;
 
 /// Limits and choices of the rerank pipeline.
@@ -138,6 +139,7 @@ pub struct Reranker {
     models: Option<Arc<RerankModels>>,
     cold_start: Option<Arc<ColdStart>>,
     missing: Option<MissingPairs>,
+    freshness: Freshness,
     metrics: Metrics,
 }
 
@@ -158,6 +160,8 @@ pub struct RerankerParts {
     pub cold_start: Option<Arc<ColdStart>>,
     /// Takes the pairs that a request would have liked to find written; none queues nothing.
     pub missing: Option<MissingPairs>,
+    /// Knows which explanations are stale.
+    pub freshness: Freshness,
     /// Where stage times and outcomes are counted.
     pub metrics: Metrics,
 }
@@ -173,9 +177,25 @@ impl Reranker {
             models,
             cold_start,
             missing,
+            freshness,
             metrics,
         } = parts;
-        Self { storage, settings, scale, code_dimension, models, cold_start, missing, metrics }
+        Self {
+            storage,
+            settings,
+            scale,
+            code_dimension,
+            models,
+            cold_start,
+            missing,
+            freshness,
+            metrics,
+        }
+    }
+
+    /// What knows which explanations are stale.
+    pub(crate) fn freshness(&self) -> &Freshness {
+        &self.freshness
     }
 
     /// Whether explainer and ranker are loaded.
@@ -183,8 +203,8 @@ impl Reranker {
         self.models.is_some()
     }
 
-    /// Hands the shown pairs that nothing is written for to the queue, so that the next answer has
-    /// their reasons. Never waits: a full queue leaves them out.
+    /// Hands the shown pairs that nothing is written for, or nothing current, to the queue, so that the
+    /// next answer has their reasons. Never waits: a full queue leaves them out.
     fn offer_missing(
         &self,
         retrieved: &retrieve::Retrieved,
@@ -192,14 +212,21 @@ impl Reranker {
     ) {
         let (Some(missing), Some((user, _))) = (&self.missing, &retrieved.user) else { return };
         for (item, state) in shown {
-            if state == ExplanationState::Predicted {
-                missing.offer(*user, item);
+            match state {
+                ExplanationState::Predicted => missing.missing(*user, item),
+                ExplanationState::Stale => missing.stale(*user, item),
+                ExplanationState::Written | ExplanationState::Absent => {}
             }
         }
     }
 
     fn history_length(&self) -> usize {
         self.models.as_ref().map_or(0, |models| models.ranker.history_length())
+    }
+
+    /// What makes vectors of histories, if there is a model for it.
+    pub(crate) fn vectors_of_histories(&self) -> Option<Arc<ColdStart>> {
+        self.cold_start.clone()
     }
 
     fn cold_start(&self) -> Result<Arc<ColdStart>, ApiError> {

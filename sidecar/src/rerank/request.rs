@@ -83,7 +83,8 @@ pub struct Recommendation {
     pub like: Option<f32>,
     /// Qdrant's score of the candidate.
     pub retrieval_score: f32,
-    /// Where the explanation codes came from: `written`, `predicted` or `absent`.
+    /// Where the explanation codes came from: `written`, `stale` (written, but profile, prompt or model
+    /// have changed since), `predicted` or `absent`.
     #[schema(value_type = String)]
     pub state: ExplanationState,
     /// The written reasons, if any and asked for.
@@ -103,6 +104,10 @@ pub struct Reasons {
     pub source: String,
     /// The generator and its model.
     pub generator: String,
+    /// What has changed since they were written: `profile`, `prompt` or `model`; absent while they are
+    /// current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<String>,
 }
 
 impl Reasons {
@@ -116,7 +121,13 @@ impl Reasons {
                 Source::Template => "template".to_owned(),
             },
             generator: provenance.generator,
+            stale: None,
         }
+    }
+
+    /// The same, told to be stale if something has changed since.
+    pub(crate) fn but_stale(self, stale: Option<String>) -> Self {
+        Self { stale, ..self }
     }
 }
 

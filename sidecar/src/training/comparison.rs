@@ -20,6 +20,7 @@ use whyrank_models::ranker::{InputGroups, RankerExamples, RankerSettings, Traine
 use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, Source, UserId};
 
 use super::faithfulness::Faithfulness;
+use super::ordering::{Ordering, OrderingOutcome, OrderingSettings};
 use super::ranking::{Example, Known};
 use super::{Trainer, item_text, user_text};
 use crate::features;
@@ -43,14 +44,24 @@ pub enum Arm {
     Both,
     /// Both codes, each of another pair: what survives this is not reasoning.
     Shuffled,
+    /// Both codes, of the template's texts: what the evidence gives without an LLM's words. Only where an
+    /// LLM writes the others.
+    Template,
     /// Codes of the consumer's and the item's plain profile text instead: what more text alone gives.
     Profile,
 }
 
 impl Arm {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 6] =
-        [Self::Features, Self::Positive, Self::Negative, Self::Both, Self::Shuffled, Self::Profile];
+    pub const ALL: [Self; 7] = [
+        Self::Features,
+        Self::Positive,
+        Self::Negative,
+        Self::Both,
+        Self::Shuffled,
+        Self::Template,
+        Self::Profile,
+    ];
 
     /// Its name in reports.
     pub fn name(self) -> &'static str {
@@ -60,6 +71,7 @@ impl Arm {
             Self::Negative => "negative",
             Self::Both => "both",
             Self::Shuffled => "shuffled",
+            Self::Template => "template",
             Self::Profile => "profile",
         }
     }
@@ -69,7 +81,7 @@ impl Arm {
             Self::Features => (false, false),
             Self::Positive => (true, false),
             Self::Negative => (false, true),
-            Self::Both | Self::Shuffled | Self::Profile => (true, true),
+            Self::Both | Self::Shuffled | Self::Template | Self::Profile => (true, true),
         };
         InputGroups { positive, negative, ..InputGroups::default() }
     }
@@ -88,6 +100,8 @@ pub struct ArmOutcome {
     pub auc: Option<f64>,
     /// Predicted ratings, in the order of the test pairs.
     pub ratings: Vec<f32>,
+    /// Predicted probabilities of a like, in the same order.
+    pub likes: Vec<f32>,
     /// Whether the accounts of scores are faithful; of the full method only.
     #[serde(default)]
     pub faithfulness: Option<Faithfulness>,
@@ -106,14 +120,18 @@ pub struct ComparisonOutcome {
     pub written_by_llm: usize,
     /// What the test pairs were rated, in their order.
     pub actual: Vec<f32>,
+    /// Whether they were liked.
+    pub liked: Vec<bool>,
     /// One for each arm.
     pub arms: Vec<ArmOutcome>,
+    /// How retrieved candidates were ordered, unless that is left out.
+    pub ordering: Option<OrderingOutcome>,
 }
 
 /// The examples of one comparison: training and validation first, the test after them.
 pub(super) struct Examples<'a> {
     learned: &'a Known,
-    complete: &'a Known,
+    pub(super) complete: &'a Known,
     pub(super) pairs: Vec<Example<'a>>,
     /// The first place of the test.
     pub(super) test: usize,
@@ -124,7 +142,7 @@ impl Examples<'_> {
         if place < self.test { self.learned } else { self.complete }
     }
 
-    fn learner(&self, place: usize) -> &super::ranking::Learner {
+    pub(super) fn learner(&self, place: usize) -> &super::ranking::Learner {
         &self.known(place).learners[self.pairs[place].user]
     }
 }
@@ -139,6 +157,7 @@ impl Trainer {
         &self,
         test: &[(UserId, HistoryEntry)],
         writer: &PairWriter,
+        ordering: &OrderingSettings,
         seed: u64,
     ) -> Result<ComparisonOutcome> {
         let learned = self.known(&self.settings.split).await?;
@@ -147,19 +166,37 @@ impl Trainer {
         let items: HashMap<ItemId, ItemRecord> =
             self.storage.all_items().await?.into_iter().map(|item| (item.id, item)).collect();
         let (explained, written_by_llm) = self.write_all(&examples, &items, writer).await?;
-        let explained = self.codes_of(&explained, &examples, seed)?;
-        let profiles = self.codes_of(&plain_profiles(&examples, &items, self)?, &examples, seed)?;
+        let codes = |texts: &[[String; 2]]| self.codes_of(texts, &examples, seed);
+        let explained = codes(&explained)?;
+        let profiles = codes(&plain_profiles(&examples, &items, self)?)?;
+        let templates = if writer.is_template() {
+            None
+        } else {
+            Some(codes(&templates(&examples, &items, writer).await?)?)
+        };
         let shuffled = shuffled(&explained, &examples, seed);
-        let actual: Vec<f32> =
-            examples.pairs[examples.test..].iter().map(|example| example.entry.rating).collect();
+        let tested = &examples.pairs[examples.test..];
+        let actual: Vec<f32> = tested.iter().map(|example| example.entry.rating).collect();
+        let like_from = self.settings.rating_scale().like_from;
+        let liked: Vec<bool> = actual.iter().map(|rating| *rating >= like_from).collect();
+        let mut ordering = Ordering::retrieve(ordering, &examples, like_from);
+        let explainer = |codes: &[Codes]| self.explainer_of(&examples, codes, seed);
+        let usual = explainer(&explained)?;
         let mut arms = Vec::with_capacity(Arm::ALL.len());
         for arm in Arm::ALL {
-            let codes = match arm {
-                Arm::Shuffled => &shuffled,
-                Arm::Profile => &profiles,
-                _ => &explained,
+            let (codes, own) = match (arm, &templates) {
+                (Arm::Template, None) => continue,
+                (Arm::Template, Some(templates)) => (templates, Some(explainer(templates)?)),
+                (Arm::Profile, _) => (&profiles, Some(explainer(&profiles)?)),
+                (Arm::Shuffled, _) => (&shuffled, None),
+                _ => (&explained, None),
             };
-            arms.push(self.run_arm(arm, &examples, codes, &actual, seed)?);
+            let (outcome, ranker) = self.run_arm(arm, &examples, codes, &actual, &liked, seed)?;
+            arms.push(outcome);
+            if let Some(ordering) = &mut ordering {
+                let explainer = own.as_ref().unwrap_or(&usual);
+                ordering.rerank(self, &examples, arm, &ranker, explainer, seed)?;
+            }
         }
         let validation_pairs = examples.pairs.iter().filter(|example| example.validation).count();
         Ok(ComparisonOutcome {
@@ -168,7 +205,9 @@ impl Trainer {
             test_pairs: actual.len(),
             written_by_llm,
             actual,
+            liked,
             arms,
+            ordering: ordering.map(Ordering::finish),
         })
     }
 
@@ -267,8 +306,9 @@ impl Trainer {
         examples: &Examples<'_>,
         codes: &[Codes],
         actual: &[f32],
+        liked: &[bool],
         seed: u64,
-    ) -> Result<ArmOutcome> {
+    ) -> Result<(ArmOutcome, TrainedRanker)> {
         let code = self.settings.autoencoder.code;
         let shape = features::shape(self.settings.vectors.factorisation.dimension, code);
         let length = self.settings.ranker.history_length;
@@ -293,17 +333,34 @@ impl Trainer {
         let scores = trained.predict(&test)?;
         let ratings: Vec<f32> = scores.iter().map(|score| score.rating).collect();
         let likes: Vec<f32> = scores.iter().map(|score| score.like).collect();
-        let scale = self.settings.rating_scale();
-        let liked: Vec<bool> = actual.iter().map(|rating| *rating >= scale.like_from).collect();
-        Ok(ArmOutcome {
+        let outcome = ArmOutcome {
             arm,
             rmse: rmse(&ratings, actual),
             mae: mae(&ratings, actual),
-            auc: auc(&likes, &liked),
+            auc: auc(&likes, liked),
             ratings,
+            likes,
             faithfulness,
-        })
+        };
+        Ok((outcome, trained))
     }
+}
+
+/// What the template says of all pairs, in their order.
+async fn templates(
+    examples: &Examples<'_>,
+    items: &HashMap<ItemId, ItemRecord>,
+    writer: &PairWriter,
+) -> Result<Vec<[String; 2]>> {
+    let mut texts = Vec::with_capacity(examples.pairs.len());
+    for (place, example) in examples.pairs.iter().enumerate() {
+        let user = &examples.learner(place).record;
+        let item = items.get(&example.entry.item).context("examples have an item")?;
+        let pair = Pair { user, item, before: Some(example.entry.time) };
+        let words = writer.template(pair).await?;
+        texts.push([words.positive, words.negative]);
+    }
+    Ok(texts)
 }
 
 /// The codes, each of another pair of the same part.

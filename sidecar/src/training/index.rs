@@ -166,7 +166,7 @@ impl Trainer {
         changed: &mut Vec<UserRecord>,
         report: &mut IndexReport,
     ) -> Result<()> {
-        self.storage.write_users(changed).await?;
+        self.storage.write_user_vectors(changed).await?;
         report.users += changed.len();
         self.progress.advance(report.users as u64);
         changed.clear();

@@ -7,6 +7,7 @@ mod comparison;
 mod embeddings;
 mod faithfulness;
 mod index;
+mod ordering;
 mod ranking;
 mod vectors;
 
@@ -23,6 +24,7 @@ pub use codes::{AutoencoderOutcome, ExplainerOutcome};
 pub use comparison::{Arm, ArmOutcome, ComparisonOutcome};
 pub use faithfulness::Faithfulness;
 pub use index::IndexReport;
+pub use ordering::{OrderOutcome, OrderingOutcome, OrderingSettings};
 pub use ranking::RankerOutcome;
 pub use vectors::VectorsOutcome;
 
@@ -121,7 +123,7 @@ fn item_text(item: &ItemRecord) -> String {
 }
 
 /// What the text embedding of a consumer is made from; empty for one without a profile.
-fn user_text(user: &UserRecord) -> String {
+pub(crate) fn user_text(user: &UserRecord) -> String {
     let attributes = user.attributes.iter();
     attributes.map(|(label, value)| format!("{label}: {value}")).collect::<Vec<_>>().join(", ")
 }

@@ -17,6 +17,7 @@ use crate::embedded::journal::{Journal, Operation};
 use crate::embedded::lock::FolderLock;
 use crate::embedded::settings::EmbeddedSettings;
 use crate::embedded::{engine_log, write};
+use crate::filter::Filter;
 use crate::id::PointId;
 use crate::store::{CollectionSchema, Ensured, StoreError, StoreResult};
 use crate::validate;
@@ -159,6 +160,33 @@ impl Collection {
         let guard = self.read_running();
         let shard = &guard.as_ref().ok_or(StoreError::Closed)?.shard;
         write::check_existing(&self.name, shard, &operation.needed())?;
+        self.write_checked(&mut journal, shard, operation)
+    }
+
+    /// Writes an operation on those of the points that match. Whoever holds the journal is the one
+    /// writer, so nothing comes between the check and the change.
+    pub(in crate::embedded) fn write_matching(
+        &self,
+        ids: &[PointId],
+        filter: &Filter,
+        operation: impl FnOnce(Vec<PointId>) -> Operation,
+    ) -> StoreResult<()> {
+        let mut journal = self.lock_journal();
+        let guard = self.read_running();
+        let shard = &guard.as_ref().ok_or(StoreError::Closed)?.shard;
+        let found = write::matching(shard, ids, filter).map_err(engine_error(&self.name))?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.write_checked(&mut journal, shard, operation(found))
+    }
+
+    fn write_checked(
+        &self,
+        journal: &mut Journal,
+        shard: &EdgeShard,
+        operation: Operation,
+    ) -> StoreResult<()> {
         self.check_free_space()?;
         let before = journal.length();
         journal.append(&operation)?;
@@ -169,7 +197,7 @@ impl Collection {
             return Err(engine_error(&self.name)(error));
         }
         if journal.length() >= self.settings.checkpoint_bytes {
-            self.checkpoint(&mut journal, shard)?;
+            self.checkpoint(journal, shard)?;
         }
         Ok(())
     }

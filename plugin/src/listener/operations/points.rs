@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Fault, Operations};
 use crate::filter::Filter;
 use crate::id::PointId;
-use crate::store::{FacetHit, Page, Payload, Point, Scroll, Selection, StoreError};
+use crate::store::{FacetHit, Page, Payload, Point, Scroll, Selection};
 
 /// Points per page while the ids that match a filter are collected.
 const SELECTOR_PAGE: usize = 1_000;
@@ -15,7 +15,7 @@ const SELECTOR_PAGE: usize = 1_000;
 pub(in crate::listener) enum PointsSelector {
     /// These.
     Ids(Vec<PointId>),
-    /// Those that match when the write starts.
+    /// Those that match when they are written.
     Filter(Filter),
 }
 
@@ -59,8 +59,14 @@ impl Operations {
         collection: &str,
         selector: PointsSelector,
     ) -> Result<(), Fault> {
-        let ids = self.selected(collection, selector).await?;
-        Ok(self.store.delete(collection, &ids).await?)
+        let ids = self.selected(collection, &selector).await?;
+        match selector {
+            PointsSelector::Ids(_) => Ok(self.store.delete(collection, &ids).await?),
+            // Those that match no more are left alone, as in Qdrant: leases stand on it.
+            PointsSelector::Filter(filter) => {
+                Ok(self.store.delete_where(collection, &ids, &filter).await?)
+            }
+        }
     }
 
     pub(in crate::listener) async fn set_payload(
@@ -69,17 +75,11 @@ impl Operations {
         selector: PointsSelector,
         payload: Payload,
     ) -> Result<(), Fault> {
-        let chosen_by_filter = matches!(selector, PointsSelector::Filter(_));
-        let mut ids = self.selected(collection, selector).await?;
-        loop {
-            match self.store.set_payload(collection, &ids, payload.clone()).await {
-                // A point that matched was deleted meanwhile: the others still have their turn.
-                Err(StoreError::PointsMissing { first, .. })
-                    if chosen_by_filter && ids.contains(&first) =>
-                {
-                    ids.retain(|id| *id != first);
-                }
-                result => return Ok(result?),
+        let ids = self.selected(collection, &selector).await?;
+        match selector {
+            PointsSelector::Ids(_) => Ok(self.store.set_payload(collection, &ids, payload).await?),
+            PointsSelector::Filter(filter) => {
+                Ok(self.store.set_payload_where(collection, &ids, &filter, payload).await?)
             }
         }
     }
@@ -115,14 +115,14 @@ impl Operations {
     async fn selected(
         &self,
         collection: &str,
-        selector: PointsSelector,
+        selector: &PointsSelector,
     ) -> Result<Vec<PointId>, Fault> {
         let filter = match selector {
             PointsSelector::Ids(ids) => {
                 self.check_batch(ids.len())?;
-                return Ok(ids);
+                return Ok(ids.clone());
             }
-            PointsSelector::Filter(filter) => filter,
+            PointsSelector::Filter(filter) => filter.clone(),
         };
         let mut ids = Vec::new();
         let mut scroll = Scroll {

@@ -1,0 +1,168 @@
+//! Texts that an LLM wrote, kept in a JSON Lines file apart from any store, so that nobody has to write
+//! them again: an evaluation makes many stores, and a text may be the work of half a minute.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use whyrank_plugin::{Explanation, Provenance};
+
+/// One line of the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArchivedText {
+    /// The consumer's id as the data gave it.
+    pub user: String,
+    /// The item's id as the data gave it.
+    pub item: String,
+    /// Why the consumer would like the item.
+    pub positive: String,
+    /// Why the consumer would not.
+    pub negative: String,
+    /// What wrote it, from what.
+    pub provenance: Provenance,
+}
+
+/// Pair, generator, and the versions of prompt and profiles: a text is of use only where all agree.
+type Key = (String, String, String, String, String);
+
+impl ArchivedText {
+    fn key(&self) -> Key {
+        let Provenance { generator, prompt_version, profile_version, .. } = &self.provenance;
+        key(&self.user, &self.item, [generator, prompt_version, profile_version])
+    }
+}
+
+fn key(user: &str, item: &str, [generator, prompt, profile]: [&str; 3]) -> Key {
+    (user.to_owned(), item.to_owned(), generator.to_owned(), prompt.to_owned(), profile.to_owned())
+}
+
+/// The texts and the file that they are appended to.
+#[derive(Debug)]
+pub struct TextArchive {
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    texts: HashMap<Key, ArchivedText>,
+    file: File,
+}
+
+impl TextArchive {
+    /// Opens or makes the file. A last line that was cut off is dropped: its text is written again.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a whole line of it is no text.
+    pub fn open(path: &Path) -> Result<Self> {
+        let named = || format!("the texts in {}", path.display());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .with_context(named)?;
+        let mut all = String::new();
+        file.read_to_string(&mut all).with_context(named)?;
+        let whole = all.rfind('\n').map_or(0, |end| end + 1);
+        file.set_len(whole as u64)
+            .and_then(|()| file.seek(std::io::SeekFrom::End(0)))
+            .with_context(named)?;
+        let mut texts = HashMap::new();
+        for (number, line) in all[..whole].lines().enumerate() {
+            let text: ArchivedText = serde_json::from_str(line)
+                .with_context(|| format!("line {} of {}", number + 1, path.display()))?;
+            texts.insert(text.key(), text);
+        }
+        Ok(Self { path: path.to_owned(), inner: Mutex::new(Inner { texts, file }) })
+    }
+
+    /// The text of a pair by this generator, version of prompts and version of profiles.
+    pub fn find(&self, user: &str, item: &str, versions: [&str; 3]) -> Option<ArchivedText> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.texts.get(&key(user, item, versions)).cloned()
+    }
+
+    /// Adds a text; on return it is with the operating system.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn add(&self, text: ArchivedText) -> Result<()> {
+        let mut line = serde_json::to_vec(&text)?;
+        line.push(b'\n');
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner
+            .file
+            .write_all(&line)
+            .with_context(|| format!("adding to {}", self.path.display()))?;
+        inner.texts.insert(text.key(), text);
+        Ok(())
+    }
+}
+
+impl ArchivedText {
+    /// Both sides.
+    pub fn explanation(&self) -> Explanation {
+        Explanation { positive: self.positive.clone(), negative: self.negative.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whyrank_plugin::Source;
+
+    use super::*;
+
+    fn text(user: &str, positive: &str) -> ArchivedText {
+        ArchivedText {
+            user: user.to_owned(),
+            item: "item".to_owned(),
+            positive: positive.to_owned(),
+            negative: "line\nbreak".to_owned(),
+            provenance: Provenance {
+                generator: "g".to_owned(),
+                prompt_version: "p".to_owned(),
+                profile_version: "v".to_owned(),
+                source: Source::Llm,
+                seed: u64::MAX,
+                attempts: 1,
+                written_at: 0,
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_added_is_found_again_after_a_cut_off_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("texts.jsonl");
+        let archive = TextArchive::open(&path).expect("made");
+        archive.add(text("one", "a")).expect("added");
+        archive.add(text("two", "b")).expect("added");
+        drop(archive);
+        let bytes = std::fs::read(&path).expect("there");
+        std::fs::write(&path, &bytes[..bytes.len() - 3]).expect("cut");
+        let archive = TextArchive::open(&path).expect("opened");
+        let versions = ["g", "p", "v"];
+        assert_eq!(archive.find("one", "item", versions), Some(text("one", "a")));
+        assert_eq!(archive.find("two", "item", versions), None);
+        assert_eq!(archive.find("one", "item", ["g", "p", "other"]), None);
+        archive.add(text("two", "c")).expect("added after the cut");
+        drop(archive);
+        let archive = TextArchive::open(&path).expect("opened");
+        assert_eq!(archive.find("two", "item", versions), Some(text("two", "c")));
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_refused_by_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("texts.jsonl");
+        std::fs::write(&path, "{}\n").expect("written");
+        let refused = TextArchive::open(&path).expect_err("no text");
+        assert!(refused.to_string().contains("line 1"), "{refused}");
+    }
+}

@@ -1,0 +1,470 @@
+//! What consumers do from day to day: histories, profiles and user vectors follow without training.
+//!
+//! An interaction is taken in once, however often it is sent: it is known by its `id`, or by consumer,
+//! item and time. A consumer's record changes by a conditional update on its revision, so that two
+//! processes that take in interactions of one consumer at the same time lose neither. The order is:
+//! record, vector, marks on the explanations, and the entry that all is done; a call that fails in between
+//! is not acknowledged, and sent again it does what is missing. Two cases are not covered: two processes that both meet a consumer whom
+//! nobody knows at the same instant, and an import of the table that reads a consumer just before an
+//! interaction and writes just after it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::Mutex;
+use utoipa::ToSchema;
+use whyrank_models::text::TextEmbedder;
+use whyrank_plugin::records::ITEM_VECTOR;
+use whyrank_plugin::{
+    Filter, HistoryEntry, ItemId, PointId, Posted, Selection, Statistics, UserId, UserRecord,
+};
+
+use crate::cold_start::ColdStart;
+use crate::http::{ApiError, Cause};
+use crate::import::ImportSettings;
+use crate::metrics::Metrics;
+use crate::queue::{Jobs, Lane, RewriteStale, Wanted};
+use crate::staleness;
+use crate::storage::Storage;
+use crate::training::user_text;
+
+/// How often a change is tried when other processes change the same consumer.
+const TRIES: usize = 20;
+/// The longest id of an interaction in bytes.
+const LONGEST_ID: usize = 256;
+/// Items read in one step.
+const STEP: usize = 1_000;
+
+/// Limits of what is taken in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InteractionSettings {
+    /// Interactions in one request, at most.
+    pub maximum_batch: usize,
+    /// The latest interactions of a consumer that are kept.
+    pub maximum_history: usize,
+    /// The latest interactions of a consumer that are known again when they are sent twice.
+    pub remembered: usize,
+}
+
+impl Default for InteractionSettings {
+    fn default() -> Self {
+        Self { maximum_batch: 1_000, maximum_history: 5_000, remembered: 1_000 }
+    }
+}
+
+/// Something that a consumer did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InteractionGiven {
+    /// What makes it one interaction, however often it is sent; without it consumer, item and time do.
+    pub id: Option<String>,
+    /// The consumer's id as the data gives it. One whom nobody knows yet is made.
+    pub user: String,
+    /// The item's id as the data gives it.
+    pub item: String,
+    /// The rating.
+    pub rating: f32,
+    /// When, in seconds since 1970; now if absent, and then an `id` is needed.
+    pub time: Option<i64>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InteractionReport {
+    /// Interactions that are new. They are durable.
+    pub accepted: usize,
+    /// Interactions that were taken in before.
+    pub known: usize,
+    /// Consumers whose histories were given.
+    pub users: usize,
+    /// Of these, how many were not there before.
+    pub new_users: usize,
+    /// Of these, how many have a new vector.
+    pub vectors: usize,
+    /// Explanations that were marked stale.
+    pub stale: usize,
+}
+
+/// What an [`Interactions`] is made of.
+#[derive(Debug)]
+pub struct InteractionParts {
+    /// Limits.
+    pub settings: InteractionSettings,
+    /// Which ratings are possible, and whether user vectors are brought.
+    pub import: ImportSettings,
+    /// The collections.
+    pub storage: Storage,
+    /// Makes vectors of histories; without it vectors stay as they are.
+    pub cold_start: Option<Arc<ColdStart>>,
+    /// Embeds profiles.
+    pub embedder: Arc<TextEmbedder>,
+    /// Where stale explanations are queued.
+    pub jobs: Jobs,
+    /// Where interactions are counted.
+    pub metrics: Metrics,
+}
+
+/// Takes in interactions.
+#[derive(Debug)]
+pub struct Interactions {
+    parts: InteractionParts,
+    /// One change of consumers at a time in this process: they take milliseconds.
+    turn: Mutex<()>,
+}
+
+/// Adds an entry to a history at its place, and to what the consumer has seen. False if it is there.
+pub(crate) fn add(user: &mut UserRecord, entry: HistoryEntry) -> bool {
+    let same = |other: &HistoryEntry| (other.item, other.time) == (entry.item, entry.time);
+    if user.history.iter().any(same) {
+        return false;
+    }
+    let newer = |other: &HistoryEntry| (other.time, other.item) > (entry.time, entry.item);
+    let place = user.history.partition_point(newer);
+    user.history.insert(place, entry);
+    if !user.seen.contains(&entry.item) {
+        user.seen.insert(0, entry.item);
+    }
+    true
+}
+
+/// Adds what is new of a batch to a consumer; returns how many were.
+fn merge(user: &mut UserRecord, given: &[Posted], settings: &InteractionSettings) -> usize {
+    let mut new = 0;
+    for one in given {
+        if user.posted.iter().any(|posted| posted.key == one.key) || !add(user, one.entry) {
+            continue;
+        }
+        user.posted.insert(0, one.clone());
+        new += 1;
+    }
+    user.history.truncate(settings.maximum_history);
+    user.posted.truncate(settings.remembered);
+    user.statistics = Statistics::of(user.history.iter().map(|entry| entry.rating));
+    new
+}
+
+impl Interactions {
+    /// Puts it together.
+    pub fn new(parts: InteractionParts) -> Self {
+        Self { parts, turn: Mutex::default() }
+    }
+
+    /// Takes a batch in: all of it is checked before the first is stored, and durable when it returns.
+    ///
+    /// # Errors
+    /// When one cannot be used (it is named by its place), or the store fails: then the batch may be
+    /// stored in part, and sending it again is harmless.
+    pub async fn take_in(&self, given: &[InteractionGiven]) -> Result<InteractionReport, ApiError> {
+        let mut of_each: BTreeMap<UserId, (String, Vec<Posted>)> = BTreeMap::new();
+        for (user, external, posted) in self.checked(given).await? {
+            of_each.entry(user).or_insert((external, Vec::new())).1.push(posted);
+        }
+        let mut report = InteractionReport { users: of_each.len(), ..InteractionReport::default() };
+        let _turn = self.turn.lock().await;
+        for (user, (external, posted)) in of_each {
+            let (record, new, created) = self.store(user, external, &posted).await?;
+            report.accepted += new;
+            report.known += posted.len() - new;
+            report.new_users += usize::from(created);
+            if new == 0 && record.settled == record.revision {
+                continue;
+            }
+            let (record, moved) = self.bring_up(record).await?;
+            report.vectors += usize::from(moved);
+            let stale = staleness::mark_profile(&self.parts.storage, user).await?;
+            report.stale += stale.len();
+            if self.parts.jobs.settings().rewrite_stale == RewriteStale::All {
+                let wanted =
+                    stale.into_iter().map(|(user, item)| Wanted { user, item, lane: Lane::Stale });
+                self.parts.jobs.offer(&wanted.collect::<Vec<_>>()).await?;
+            }
+            self.settle(&record).await?;
+        }
+        let count = |outcome: &str, number: usize| {
+            let counter = self.parts.metrics.interactions.with_label_values(&[outcome]);
+            counter.inc_by(number as u64);
+        };
+        count("new", report.accepted);
+        count("known", report.known);
+        Ok(report)
+    }
+
+    async fn checked(
+        &self,
+        given: &[InteractionGiven],
+    ) -> Result<Vec<(UserId, String, Posted)>, ApiError> {
+        let most = self.parts.settings.maximum_batch;
+        let refuse = |cause: Cause, message: String| Err(ApiError::new(cause, message));
+        if given.is_empty() || given.len() > most {
+            let message = format!(
+                "`interactions` has {} entries; give 1 to {most} (`interactions.maximum_batch`)",
+                given.len()
+            );
+            return refuse(Cause::Invalid, message);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_secs() as i64);
+        let (storage, import) = (&self.parts.storage, &self.parts.import);
+        let mut checked = Vec::with_capacity(given.len());
+        for (place, one) in given.iter().enumerate() {
+            let at = format!("interactions[{place}]");
+            let low = import.rating_minimum.unwrap_or(f32::MIN);
+            let high = import.rating_maximum.unwrap_or(f32::MAX);
+            if !(low..=high).contains(&one.rating) {
+                let message =
+                    format!("`{at}.rating` is {}, not a number from {low} to {high}", one.rating);
+                return refuse(Cause::Invalid, message);
+            }
+            let key = match (&one.id, one.time) {
+                (Some(id), _) if id.is_empty() || id.len() > LONGEST_ID => {
+                    let message = format!("`{at}.id` must have 1 to {LONGEST_ID} bytes");
+                    return refuse(Cause::Invalid, message);
+                }
+                (Some(id), _) => format!("id {id}"),
+                (None, Some(time)) => format!("at {time} {}", one.item),
+                (None, None) => {
+                    let message = format!(
+                        "`{at}` needs an `id` or a `time`, or it counts twice when it is sent again"
+                    );
+                    return refuse(Cause::Invalid, message);
+                }
+            };
+            let named =
+                |what: &str, error: &dyn std::fmt::Display| format!("`{at}.{what}`: {error}");
+            let user = storage.user_id(&one.user);
+            let user =
+                user.map_err(|error| ApiError::new(Cause::UnknownUser, named("user", &error)))?;
+            let item = storage.item_id(&one.item);
+            let item =
+                item.map_err(|error| ApiError::new(Cause::UnknownItem, named("item", &error)))?;
+            let time = one.time.unwrap_or(now);
+            let entry = HistoryEntry { item, rating: one.rating, time };
+            checked.push((user, one.user.clone(), Posted { key, entry }));
+        }
+        self.check_items(given, &checked).await?;
+        Ok(checked)
+    }
+
+    /// Refuses items that are not in the store: what nobody can be shown tells nothing.
+    async fn check_items(
+        &self,
+        given: &[InteractionGiven],
+        checked: &[(UserId, String, Posted)],
+    ) -> Result<(), ApiError> {
+        let storage = &self.parts.storage;
+        let ids: Vec<PointId> =
+            checked.iter().map(|(_, _, posted)| posted.entry.item.point()).collect();
+        for (step, ids) in ids.chunks(STEP).enumerate() {
+            let items = &storage.settings().items;
+            let found = storage.store().read(items, ids, &Selection::none()).await?;
+            if let Some(place) = found.iter().position(Option::is_none) {
+                let place = step * STEP + place;
+                let item = &given[place].item;
+                let message = format!("`interactions[{place}].item` {item:?} is not in the store");
+                return Err(ApiError::new(Cause::UnknownItem, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the new ones into the consumer's record; returns it, how many were new, and whether the
+    /// consumer is.
+    async fn store(
+        &self,
+        id: UserId,
+        external: String,
+        given: &[Posted],
+    ) -> Result<(UserRecord, usize, bool)> {
+        let (storage, settings) = (&self.parts.storage, &self.parts.settings);
+        let users = &storage.settings().users;
+        for _ in 0..TRIES {
+            let known = storage.user(id).await?;
+            let created = known.is_none();
+            let mut record = known.unwrap_or_else(|| UserRecord {
+                id,
+                external_id: external.clone(),
+                attributes: BTreeMap::new(),
+                history: Vec::new(),
+                seen: Vec::new(),
+                statistics: Statistics::default(),
+                vector: None,
+                posted: Vec::new(),
+                revision: None,
+                settled: None,
+            });
+            let before = record.revision.clone();
+            let new = merge(&mut record, given, settings);
+            if new == 0 {
+                return Ok((record, 0, false));
+            }
+            let revision = format!("{:032x}", rand::random::<u128>());
+            record.revision = Some(revision.clone());
+            if created {
+                storage.write_users(std::slice::from_ref(&record)).await?;
+                return Ok((record, new, true));
+            }
+            let unchanged = match before {
+                Some(before) => json!({ "key": "revision", "match": { "value": before } }),
+                None => json!({ "is_empty": { "key": "revision" } }),
+            };
+            let unchanged = Filter::from_json(json!({ "must": [unchanged] }))?;
+            let payload = record.to_point().payload;
+            storage.store().set_payload_where(users, &[id.point()], &unchanged, payload).await?;
+            // Whose change it was, the record says; another's may follow at once, and has this one too.
+            let now = storage.user(id).await?.context("a consumer was deleted meanwhile")?;
+            let mine = |now: &UserRecord| {
+                let keys: Vec<&str> = now.posted.iter().map(|one| one.key.as_str()).collect();
+                given.iter().all(|one| keys.contains(&one.key.as_str()))
+            };
+            if now.revision.as_deref() == Some(revision.as_str()) || mine(&now) {
+                return Ok((now, new, false));
+            }
+        }
+        bail!("consumer {external:?} was changed by others {TRIES} times in a row; send it again")
+    }
+
+    /// Gives the consumer the vector of the history, again if another process changed that meanwhile: of
+    /// two vectors that are written at once the later history's must stay.
+    async fn bring_up(&self, mut record: UserRecord) -> Result<(UserRecord, bool)> {
+        for _ in 0..TRIES {
+            let moved = self.fold_in(&record).await?;
+            match self.parts.storage.user(record.id).await? {
+                Some(now) if now.revision != record.revision => record = now,
+                _ => return Ok((record, moved)),
+            }
+        }
+        bail!("a consumer was changed by others {TRIES} times in a row; send it again")
+    }
+
+    /// Enters that nothing is left to do for this revision of the consumer.
+    async fn settle(&self, record: &UserRecord) -> Result<()> {
+        let Some(revision) = &record.revision else { return Ok(()) };
+        let storage = &self.parts.storage;
+        let same = json!({ "key": "revision", "match": { "value": revision } });
+        let same = Filter::from_json(json!({ "must": [same] }))?;
+        let settled = [("settled".to_owned(), revision.clone().into())].into_iter().collect();
+        let (users, ids) = (&storage.settings().users, [record.id.point()]);
+        storage.store().set_payload_where(users, &ids, &same, settled).await?;
+        Ok(())
+    }
+
+    /// Gives the consumer the vector of the whole history, as `index` does; false if it stays as it is.
+    async fn fold_in(&self, user: &UserRecord) -> Result<bool> {
+        let brought = !self.parts.import.users.vector.is_empty() && user.vector.is_some();
+        let Some(cold_start) = self.parts.cold_start.clone().filter(|_| !brought) else {
+            return Ok(false);
+        };
+        let storage = &self.parts.storage;
+        let mut ids: Vec<PointId> = user.history.iter().map(|entry| entry.item.point()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut vectors: HashMap<ItemId, Vec<f32>> = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(STEP) {
+            let items = &storage.settings().items;
+            let selection = Selection::vectors([ITEM_VECTOR]);
+            let points = storage.store().read(items, ids, &selection).await?;
+            vectors.extend(points.into_iter().flatten().filter_map(|mut point| {
+                Some((ItemId(point.id), point.vectors.remove(ITEM_VECTOR)?))
+            }));
+        }
+        let history: Vec<(Vec<f32>, f32)> = user
+            .history
+            .iter()
+            .filter_map(|entry| Some((vectors.get(&entry.item)?.clone(), entry.rating)))
+            .collect();
+        if history.is_empty() {
+            return Ok(false);
+        }
+        let (embedder, text) = (self.parts.embedder.clone(), user_text(user));
+        // Embedding and solving are pure computation, which must not hold up other requests.
+        let vector = tokio::task::spawn_blocking(move || -> Result<Vec<f32>> {
+            let profile = if cold_start.takes_profiles() && !text.is_empty() {
+                Some(embedder.embed(&text)?.to_vec())
+            } else {
+                None
+            };
+            cold_start.fold_in_with(&history, profile.as_deref())
+        });
+        let vector = vector.await.context("folding in a history")??;
+        let record = UserRecord { vector: Some(vector), ..user.clone() };
+        storage.write_user_vectors(std::slice::from_ref(&record)).await?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn nobody() -> UserRecord {
+        UserRecord {
+            id: UserId(1.into()),
+            external_id: "1".to_owned(),
+            attributes: BTreeMap::new(),
+            history: Vec::new(),
+            seen: Vec::new(),
+            statistics: Statistics::default(),
+            vector: None,
+            posted: Vec::new(),
+            revision: None,
+            settled: None,
+        }
+    }
+
+    fn posted(key: u64, item: u64, time: i64) -> Posted {
+        let entry = HistoryEntry { item: ItemId(item.into()), rating: 3.0, time };
+        Posted { key: format!("id {key}"), entry }
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_and_any_repetition_give_the_same_history(
+            given in prop::collection::vec((0_u64..6, 0_i64..6), 0..30), seed in any::<u64>()
+        ) {
+            use rand::SeedableRng;
+            use rand::seq::SliceRandom;
+            let settings = InteractionSettings::default();
+            let one = |(item, time): &(u64, i64)| posted(*item * 100 + *time as u64, *item, *time);
+            let all: Vec<Posted> = given.iter().map(one).collect();
+            let mut straight = nobody();
+            let new = merge(&mut straight, &all, &settings);
+            prop_assert_eq!(new, straight.history.len());
+            prop_assert_eq!(merge(&mut straight, &all, &settings), 0, "sent again, nothing is new");
+            let mut shuffled = all.clone();
+            shuffled.extend(all);
+            shuffled.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
+            let mut other = nobody();
+            for part in shuffled.chunks(3) {
+                merge(&mut other, part, &settings);
+            }
+            prop_assert_eq!(&other.history, &straight.history);
+            let sorted = |mut seen: Vec<ItemId>| { seen.sort_unstable(); seen };
+            prop_assert_eq!(sorted(other.seen), sorted(straight.seen));
+            prop_assert!(other.history.is_sorted_by_key(|entry| std::cmp::Reverse((entry.time, entry.item))));
+        }
+    }
+
+    #[test]
+    fn limits_keep_the_latest() {
+        let settings = InteractionSettings { maximum_batch: 2, maximum_history: 3, remembered: 2 };
+        let mut user = nobody();
+        for number in 0..5 {
+            assert_eq!(merge(&mut user, &[posted(number, number, number as i64)], &settings), 1);
+        }
+        let times: Vec<i64> = user.history.iter().map(|entry| entry.time).collect();
+        assert_eq!(times, [4, 3, 2]);
+        assert_eq!(
+            user.posted.iter().map(|one| one.key.as_str()).collect::<Vec<_>>(),
+            ["id 4", "id 3"]
+        );
+        assert_eq!(user.seen.len(), 5, "what was seen stays seen");
+        assert_eq!(user.statistics.count, 3);
+    }
+}

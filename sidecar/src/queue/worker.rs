@@ -1,0 +1,375 @@
+//! The worker that owns the LLM: one pair at a time, requests that wait before jobs. And the task that
+//! brings pairs which requests found missing into the store.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use whyrank_plugin::{ExplanationRecord, ItemId, StoreError, UserId};
+
+use super::budget::Budget;
+use super::desk::{HereDesk, Live, MissingPairs, WritingDesk};
+use super::jobs::{Claim, Jobs, Wanted};
+use super::{Lane, RewriteStale, label_time};
+use crate::generator::Delta;
+use crate::http::{ApiError, Cause};
+use crate::staleness::Freshness;
+use crate::writing::{Outcome, Pair, PairWriter};
+
+/// Pairs found missing that may wait to be brought into the store.
+const BUFFER: usize = 4_096;
+/// Pairs that are brought into the store in one step.
+const STEP: usize = 256;
+/// How often the gauges of the queue are set.
+const MEASURED: Duration = Duration::from_secs(5);
+/// The longest wait before a store that failed is asked again.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// A started worker.
+#[derive(Debug)]
+pub struct Started {
+    /// Takes pairs that are waited for.
+    pub desk: WritingDesk,
+    /// Ends after `shutdown` fired and the pair in hand was given back.
+    pub worker: JoinHandle<()>,
+}
+
+/// Starts the task that brings pairs found missing or stale into the store. It ends when `shutdown`
+/// fires, after what waits was brought in.
+pub fn start_offering(jobs: &Jobs, shutdown: CancellationToken) -> (MissingPairs, JoinHandle<()>) {
+    let (sender, mut receiver) = mpsc::channel::<Wanted>(BUFFER);
+    let pairs = MissingPairs::new(sender, jobs);
+    let jobs = jobs.clone();
+    let task = tokio::spawn(async move {
+        let mut step = Vec::with_capacity(STEP);
+        loop {
+            tokio::select! {
+                biased;
+                count = receiver.recv_many(&mut step, STEP) => if count == 0 { return },
+                () = shutdown.cancelled() => {
+                    receiver.close();
+                    while receiver.recv_many(&mut step, STEP).await > 0 {}
+                }
+            }
+            if let Err(error) = jobs.offer(&step).await {
+                let refused = jobs.metrics().queue_refused.with_label_values(&["store"]);
+                refused.inc_by(step.len() as u64);
+                tracing::warn!(%error, pairs = step.len(), "pairs were not queued");
+            }
+            step.clear();
+        }
+    });
+    (pairs, task)
+}
+
+/// Starts the worker. It ends when `shutdown` fires, after the pair in hand was cancelled.
+pub fn start(
+    writer: PairWriter,
+    jobs: Jobs,
+    freshness: Freshness,
+    shutdown: CancellationToken,
+) -> Started {
+    let (live_sender, live) = mpsc::channel(jobs.settings().live.max(1));
+    let name = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
+    let budget = Arc::new(Budget::new(jobs.clone(), &name));
+    let desk = WritingDesk::Here(HereDesk::new(live_sender, jobs.metrics().clone()));
+    let worker = Worker { name, writer, jobs, budget, freshness, shutdown };
+    Started { desk, worker: tokio::spawn(worker.run(live)) }
+}
+
+struct Worker {
+    name: String,
+    writer: PairWriter,
+    jobs: Jobs,
+    budget: Arc<Budget>,
+    freshness: Freshness,
+    shutdown: CancellationToken,
+}
+
+/// How a job ended that was not written.
+enum Ended {
+    /// The worker stops, or the store is away: nobody's fault.
+    Interrupted,
+    /// Somebody else has the job.
+    Lost,
+    /// The pair cannot be written, now or ever.
+    Failed { error: String, hopeless: bool },
+}
+
+impl Worker {
+    async fn run(self, mut live: mpsc::Receiver<Live>) {
+        let background = CancellationToken::new();
+        let measuring = tokio::spawn(measure(self.jobs.clone(), background.clone()));
+        let sweeping = tokio::spawn(sweep(
+            self.jobs.clone(),
+            self.writer.clone(),
+            self.freshness.clone(),
+            background.clone(),
+        ));
+        let poll = Duration::from_millis(self.jobs.settings().poll_milliseconds);
+        // At once if there may be more to do, and later and later while the store is away.
+        let mut wait = Duration::ZERO;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => break,
+                Some(request) = live.recv() => {
+                    self.answer(request).await;
+                    continue;
+                }
+                () = tokio::time::sleep(wait) => {}
+                () = self.jobs.woken(), if wait <= poll => {}
+            }
+            wait = match self.next().await {
+                Ok(Some(claim)) => {
+                    self.work(claim).await;
+                    Duration::ZERO
+                }
+                Ok(None) => poll,
+                Err(error) => {
+                    tracing::warn!(%error, "the queue cannot be read");
+                    (wait * 2).clamp(poll, LONGEST_WAIT)
+                }
+            };
+        }
+        background.cancel();
+        for task in [measuring, sweeping] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the worker ended badly");
+            }
+        }
+    }
+
+    async fn next(&self) -> Result<Option<Claim>, StoreError> {
+        if self.jobs.control().await?.paused || self.budget.spent_up().await?.is_some() {
+            return Ok(None);
+        }
+        self.jobs.claim(&self.name).await
+    }
+
+    async fn answer(&self, request: Live) {
+        // Whoever has left needs no text.
+        if request.cancel.is_cancelled() || request.answer.is_closed() {
+            return;
+        }
+        let cancel = request.cancel.clone();
+        let work = self.write_now(request.user, request.item, request.deltas, cancel);
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            () = self.shutdown.cancelled() => {
+                request.cancel.cancel();
+                Err(ApiError::new(Cause::NotReady, "the server is stopping"))
+            }
+        };
+        // Nobody is left to tell.
+        drop(request.answer.send(outcome));
+    }
+
+    /// Writes for a request that waits. Its cost counts, and a budget that is spent refuses it too.
+    async fn write_now(
+        &self,
+        user: UserId,
+        item: ItemId,
+        deltas: Option<mpsc::Sender<Delta>>,
+        cancel: CancellationToken,
+    ) -> Result<ExplanationRecord, ApiError> {
+        if let Some(message) = self.budget.spent_up().await? {
+            // What is written and current costs nothing.
+            let found = self.jobs.storage().explanations(&[(user, item)]).await?.pop().flatten();
+            return match found {
+                Some(record) if self.freshness.stale(&record).is_none() => Ok(record),
+                _ => {
+                    self.jobs.metrics().queue_refused.with_label_values(&["budget"]).inc();
+                    Err(ApiError::new(Cause::Full, message))
+                }
+            };
+        }
+        let outcome = self.write(user, item, deltas, cancel, async { Ok(true) }).await?;
+        let outcome = outcome.context("the text was dropped")?;
+        Ok(outcome.record)
+    }
+
+    async fn write(
+        &self,
+        user: UserId,
+        item: ItemId,
+        deltas: Option<mpsc::Sender<Delta>>,
+        cancel: CancellationToken,
+        holds: impl Future<Output = anyhow::Result<bool>> + Send,
+    ) -> anyhow::Result<Option<Outcome>> {
+        let storage = self.jobs.storage();
+        let record = storage.user(user).await?.with_context(|| Gone::of("consumer", user))?;
+        let found = storage.items(&[item]).await?.pop().flatten();
+        let item = found.with_context(|| Gone::of("item", item))?;
+        let before = label_time(&record, item.id);
+        let pair = Pair { user: &record, item: &item, before };
+        let outcome = self.writer.write_if(pair, deltas, cancel, holds).await?;
+        if let Some(outcome) = outcome.as_ref().filter(|outcome| !outcome.reused)
+            && let Err(error) = self.budget.spend(outcome.usage).await
+        {
+            tracing::warn!(%error, "the cost of a pair was not entered");
+        }
+        Ok(outcome)
+    }
+
+    /// Does one job to its end, whatever that is.
+    async fn work(&self, claim: Claim) {
+        let ended = match self.attempt(&claim).await {
+            Ok(reused) => {
+                self.jobs.counted(if reused { "current" } else { "written" });
+                self.jobs.finish(&claim).await
+            }
+            Err(Ended::Interrupted) => {
+                self.jobs.counted("interrupted");
+                self.jobs.release(&claim).await
+            }
+            Err(Ended::Lost) => {
+                self.jobs.counted("lost");
+                Ok(())
+            }
+            Err(Ended::Failed { error, hopeless }) => {
+                let failure = self.jobs.fail(&claim, &error, hopeless).await;
+                tracing::warn!(error, attempts = claim.job.attempts, ?failure, "a job failed");
+                failure.map(drop)
+            }
+        };
+        if let Err(error) = ended {
+            tracing::warn!(%error, "a job could not be put away and is due when its lease ends");
+        }
+    }
+
+    /// Writes the pair while the lease is kept; true if it was written already.
+    async fn attempt(&self, claim: &Claim) -> Result<bool, Ended> {
+        let cancel = self.shutdown.child_token();
+        let settings = self.jobs.settings();
+        let (user, item) = (claim.job.user, claim.job.item);
+        let holds = async { Ok(self.jobs.renew(claim).await?) };
+        let writing = self.write(user, item, None, cancel.clone(), holds);
+        let mut writing = std::pin::pin!(writing);
+        let limit = Duration::from_secs(settings.job_timeout_seconds);
+        let end = tokio::time::sleep(limit);
+        let mut end = std::pin::pin!(end);
+        let mut renewals = tokio::time::interval(
+            Duration::from_secs(settings.lease_seconds)
+                .div_f64(3.0)
+                .max(Duration::from_millis(100)),
+        );
+        // The lease has just been taken.
+        renewals.reset();
+        let started = Instant::now();
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut writing => break outcome,
+                () = &mut end => {
+                    cancel.cancel();
+                    let seconds = started.elapsed().as_secs();
+                    let error = format!("not written after {seconds} s (`queue.job_timeout_seconds`)");
+                    return Err(Ended::Failed { error, hopeless: false });
+                }
+                () = self.shutdown.cancelled() => {
+                    cancel.cancel();
+                    return Err(Ended::Interrupted);
+                }
+                _ = renewals.tick() => {
+                    // A store that is away now may be back before the text is there.
+                    if let Ok(false) = self.jobs.renew(claim).await {
+                        cancel.cancel();
+                        return Err(Ended::Lost);
+                    }
+                }
+            }
+        };
+        match outcome {
+            Ok(Some(outcome)) => Ok(outcome.reused),
+            Ok(None) => Err(Ended::Lost),
+            Err(error) => {
+                let away = error.downcast_ref::<StoreError>().is_some_and(StoreError::is_retryable);
+                if away || self.shutdown.is_cancelled() {
+                    return Err(Ended::Interrupted);
+                }
+                let hopeless = error.downcast_ref::<Gone>().is_some();
+                Err(Ended::Failed { error: format!("{error:#}"), hopeless })
+            }
+        }
+    }
+}
+
+/// A side of the pair is not in the store any more: trying again cannot help.
+#[derive(Debug, thiserror::Error)]
+#[error("no {what} {id}")]
+struct Gone {
+    what: &'static str,
+    id: String,
+}
+
+impl Gone {
+    fn of(what: &'static str, id: impl std::fmt::Display) -> Self {
+        Self { what, id: id.to_string() }
+    }
+}
+
+/// Sets the gauges of the queue now and then.
+async fn measure(jobs: Jobs, end: CancellationToken) {
+    let mut times = tokio::time::interval(MEASURED);
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = times.tick() => {}
+        }
+        match jobs.status().await {
+            Ok(status) => {
+                let metrics = jobs.metrics();
+                metrics.queue_depth.set(status.depth as i64);
+                metrics.queue_oldest.set(status.oldest_seconds as i64);
+                metrics.queue_dead.set(status.dead as i64);
+                metrics.queue_paused.set(i64::from(status.paused));
+            }
+            Err(error) => tracing::debug!(%error, "the queue cannot be measured"),
+        }
+    }
+}
+
+/// Tells all processes what this worker writes with and, where all stale explanations are written
+/// again, queues those that another model or prompt wrote.
+async fn sweep(jobs: Jobs, writer: PairWriter, freshness: Freshness, end: CancellationToken) {
+    let versions = writer.versions();
+    freshness.set(versions.clone());
+    if let Err(error) = jobs.announce(&versions.generator, &versions.prompt_version).await {
+        tracing::warn!(%error, "other processes do not learn what this worker writes with");
+    }
+    if jobs.settings().rewrite_stale != RewriteStale::All {
+        return;
+    }
+    let stale = match freshness.all_stale(jobs.storage()).await {
+        Ok(stale) => stale,
+        Err(error) => {
+            tracing::warn!(%error, "stale explanations could not be looked for");
+            return;
+        }
+    };
+    tracing::info!(pairs = stale.len(), "explanations are stale and will be written again");
+    let wanted: Vec<Wanted> =
+        stale.into_iter().map(|(user, item)| Wanted { user, item, lane: Lane::Stale }).collect();
+    let mut left = wanted.as_slice();
+    let mut times = tokio::time::interval(MEASURED);
+    while !left.is_empty() {
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = times.tick() => {}
+        }
+        // Half of the queue stays free for what requests ask for.
+        let room = match jobs.status().await {
+            Ok(status) => (jobs.settings().capacity as u64 / 2).saturating_sub(status.depth),
+            Err(_) => 0,
+        };
+        let (now, later) = left.split_at(left.len().min(room as usize).min(STEP));
+        match jobs.offer(now).await {
+            Ok(_) => left = later,
+            Err(error) => tracing::warn!(%error, "stale explanations were not queued"),
+        }
+    }
+}

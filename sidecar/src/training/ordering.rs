@@ -1,0 +1,257 @@
+//! How well a comparison's rankers order what retrieval finds: the nearest items to a consumer's vector,
+//! reranked by each arm, against the items that the consumer liked later.
+//!
+//! Nothing is written for these candidates: an arm with codes gets them from an amortized explainer that
+//! learned from the training pairs' codes, as an answer does whose pairs the LLM has not reached.
+
+use anyhow::{Context, Result};
+use ndarray::Array2;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+use whyrank_models::explainer::{ExplainerExamples, TrainedExplainer};
+use whyrank_models::metrics::{ndcg_at, recall_at};
+use whyrank_models::ranker::{RankerExamples, TrainedRanker};
+use whyrank_plugin::{Codes, HistoryEntry, ItemId};
+
+use super::Trainer;
+use super::comparison::{Arm, Examples};
+use super::ranking::Example;
+use crate::features;
+
+/// What retrieved candidates are judged by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrderingSettings {
+    /// Consumers with a liked item in the test part who are asked for, a random choice of a fixed seed;
+    /// 0 leaves the ordering out.
+    pub consumers: usize,
+    /// Items that retrieval finds for each, without those that the consumer has rated before.
+    pub candidates: usize,
+    /// Places at the top that NDCG and recall look at.
+    pub cutoff: usize,
+}
+
+impl Default for OrderingSettings {
+    fn default() -> Self {
+        Self { consumers: 200, candidates: 200, cutoff: 10 }
+    }
+}
+
+/// How one order of the candidates did, a figure for each consumer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderOutcome {
+    /// The arm that reranked; none for the order of retrieval itself.
+    pub arm: Option<Arm>,
+    /// Normalised discounted cumulative gain at the cutoff.
+    pub ndcg: Vec<f64>,
+    /// Share of the later liked items at the cutoff.
+    pub recall: Vec<f64>,
+}
+
+/// All orders of one run's candidates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderingOutcome {
+    /// Share of the later liked items among all candidates, mean over consumers: what no order exceeds.
+    pub found: f64,
+    /// Retrieval's own order first, then each arm's.
+    pub orders: Vec<OrderOutcome>,
+}
+
+/// One consumer with candidates in the order of retrieval.
+struct Query {
+    user: usize,
+    candidates: Vec<ItemId>,
+    /// Whether each candidate was liked later.
+    liked: Vec<bool>,
+    /// Items liked later, found or not.
+    total: usize,
+}
+
+/// Retrieves once and has every arm order the same candidates.
+pub(super) struct Ordering {
+    settings: OrderingSettings,
+    queries: Vec<Query>,
+    orders: Vec<OrderOutcome>,
+}
+
+impl Ordering {
+    /// Retrieves for consumers of the test part; none if nobody liked anything there.
+    pub(super) fn retrieve(
+        settings: &OrderingSettings,
+        examples: &Examples<'_>,
+        like_from: f32,
+    ) -> Option<Self> {
+        let mut later: std::collections::BTreeMap<usize, Vec<ItemId>> =
+            std::collections::BTreeMap::new();
+        for example in &examples.pairs[examples.test..] {
+            if example.entry.rating >= like_from {
+                later.entry(example.user).or_default().push(example.entry.item);
+            }
+        }
+        let mut users: Vec<usize> = later.keys().copied().collect();
+        users.shuffle(&mut StdRng::seed_from_u64(0));
+        users.truncate(settings.consumers);
+        let queries: Vec<Query> = users
+            .into_iter()
+            .map(|user| query(examples, user, &later[&user], settings.candidates))
+            .collect();
+        let own = outcome(settings, &queries, None, |_| Ok(None)).ok()?;
+        (!queries.is_empty()).then(|| Self {
+            settings: settings.clone(),
+            queries,
+            orders: vec![own],
+        })
+    }
+
+    /// Reranks with one arm.
+    pub(super) fn rerank(
+        &mut self,
+        trainer: &Trainer,
+        examples: &Examples<'_>,
+        arm: Arm,
+        ranker: &TrainedRanker,
+        explainer: &TrainedExplainer,
+        seed: u64,
+    ) -> Result<()> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let order = outcome(&self.settings, &self.queries, Some(arm), |query| {
+            let mut codes = predicted(explainer, examples, query)?;
+            if arm == Arm::Shuffled {
+                codes.shuffle(&mut random);
+            }
+            trainer.likes(examples, query, &codes, ranker).map(Some)
+        })?;
+        self.orders.push(order);
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> OrderingOutcome {
+        let found = |query: &Query| {
+            query.liked.iter().filter(|liked| **liked).count() as f64 / query.total as f64
+        };
+        let found = self.queries.iter().map(found).sum::<f64>() / self.queries.len() as f64;
+        OrderingOutcome { found, orders: self.orders }
+    }
+}
+
+fn query(examples: &Examples<'_>, user: usize, later: &[ItemId], candidates: usize) -> Query {
+    let learner = &examples.complete.learners[user];
+    let vector = learner.vector.as_deref().unwrap_or_default();
+    let rated: std::collections::HashSet<ItemId> =
+        learner.sorted.iter().map(|entry| entry.item).collect();
+    let mut near: Vec<(f32, ItemId)> = examples
+        .complete
+        .items
+        .iter()
+        .filter(|(id, _)| !rated.contains(id))
+        .map(|(id, (item, _))| (vector.iter().zip(item).map(|(u, i)| u * i).sum(), *id))
+        .collect();
+    near.sort_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1)));
+    near.truncate(candidates);
+    let candidates: Vec<ItemId> = near.into_iter().map(|(_, id)| id).collect();
+    let liked = candidates.iter().map(|id| later.contains(id)).collect();
+    Query { user, candidates, liked, total: later.len() }
+}
+
+/// Judges one order; `scores` gives none for that of retrieval.
+fn outcome(
+    settings: &OrderingSettings,
+    queries: &[Query],
+    arm: Option<Arm>,
+    mut scores: impl FnMut(&Query) -> Result<Option<Vec<f32>>>,
+) -> Result<OrderOutcome> {
+    let (mut ndcg, mut recall) = (Vec::new(), Vec::new());
+    for query in queries {
+        let mut order: Vec<usize> = (0..query.candidates.len()).collect();
+        if let Some(scores) = scores(query)? {
+            // Stable: equal scores keep the order of retrieval.
+            order.sort_by(|left, right| scores[*right].total_cmp(&scores[*left]));
+        }
+        let relevant: Vec<bool> = order.into_iter().map(|place| query.liked[place]).collect();
+        ndcg.extend(ndcg_at(&relevant, query.total, settings.cutoff));
+        recall.extend(recall_at(&relevant, query.total, settings.cutoff));
+    }
+    Ok(OrderOutcome { arm, ndcg, recall })
+}
+
+/// Codes of a query's candidates, in their order.
+fn predicted(
+    explainer: &TrainedExplainer,
+    examples: &Examples<'_>,
+    query: &Query,
+) -> Result<Vec<Codes>> {
+    let learner = &examples.complete.learners[query.user];
+    let user = learner.vector.as_deref().context("queries are of consumers with a vector")?;
+    let items = query.candidates.iter().flat_map(|id| examples.complete.items[id].0.clone());
+    let users = std::iter::repeat_n(user, query.candidates.len()).flatten().copied();
+    let table =
+        |values: Vec<f32>| Array2::from_shape_vec((query.candidates.len(), user.len()), values);
+    let codes =
+        explainer.predict(table(users.collect())?.view(), table(items.collect())?.view())?;
+    let rows = codes.positive.rows().into_iter().zip(codes.negative.rows());
+    Ok(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }).collect())
+}
+
+impl Trainer {
+    /// An explainer that learned the codes of the training pairs only.
+    pub(super) fn explainer_of(
+        &self,
+        examples: &Examples<'_>,
+        codes: &[Codes],
+        seed: u64,
+    ) -> Result<TrainedExplainer> {
+        let places: Vec<usize> =
+            (0..examples.test).filter(|place| !examples.pairs[*place].validation).collect();
+        let (mut user, mut item) = (Vec::new(), Vec::new());
+        let (mut positive, mut negative) = (Vec::new(), Vec::new());
+        for place in &places {
+            let example = &examples.pairs[*place];
+            let learner = examples.learner(*place);
+            user.extend(learner.vector.as_deref().context("examples have a user vector")?);
+            item.extend(&examples.known(*place).items[&example.entry.item].0);
+            positive.extend(&codes[*place].positive);
+            negative.extend(&codes[*place].negative);
+        }
+        let dimension = self.settings.vectors.factorisation.dimension;
+        let code = self.settings.autoencoder.code;
+        let table = |values, width| Array2::from_shape_vec((places.len(), width), values);
+        let (user, item) = (table(user, dimension)?, table(item, dimension)?);
+        let (positive, negative) = (table(positive, code)?, table(negative, code)?);
+        let known = ExplainerExamples {
+            user: user.view(),
+            item: item.view(),
+            positive: positive.view(),
+            negative: negative.view(),
+        };
+        let mut settings = self.settings.explainer.clone();
+        settings.training.seed = seed;
+        Ok(TrainedExplainer::train(&known, &settings, self.progress.as_ref())?)
+    }
+
+    /// The predicted like of each candidate.
+    fn likes(
+        &self,
+        examples: &Examples<'_>,
+        query: &Query,
+        codes: &[Codes],
+        ranker: &TrainedRanker,
+    ) -> Result<Vec<f32>> {
+        let shape = features::shape(
+            self.settings.vectors.factorisation.dimension,
+            self.settings.autoencoder.code,
+        );
+        let mut rows = RankerExamples::new(shape, self.settings.ranker.history_length);
+        let learner = &examples.complete.learners[query.user];
+        let time = learner.sorted.last().map_or(0, |entry| entry.time);
+        for (item, codes) in query.candidates.iter().zip(codes) {
+            // The rating is the label, which a prediction does not look at.
+            let entry = HistoryEntry { item: *item, rating: 0.0, time };
+            let example =
+                Example { user: query.user, before: &learner.sorted, entry, validation: false };
+            self.push(&mut rows, examples.complete, &example, codes)?;
+        }
+        Ok(ranker.predict(&rows)?.into_iter().map(|score| score.like).collect())
+    }
+}
