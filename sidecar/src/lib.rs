@@ -14,6 +14,7 @@
 //! - [`access`] knows the API keys and what their roles reach;
 //! - [`audience`] asks the same ranker the other way round: which consumers an item or a campaign reaches;
 //! - [`insights`] tells a seller why an item ranks where it ranks, and what would change;
+//! - `console` makes pages for people of the same answers;
 //! - [`http`] and [`cli`] are the surfaces, [`metrics`] and [`progress`] tell what is going on.
 //!
 //! Invariants: no request waits for the LLM unless it asked to; the generator never sees the label of
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod cold_start;
 pub mod compare;
 pub mod config;
+mod console;
 pub mod evaluation;
 pub mod evidence;
 pub mod features;

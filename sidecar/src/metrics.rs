@@ -228,6 +228,7 @@ impl Metrics {
             self.requests.with_label_values(&[route, "ok"]);
             self.request_seconds.with_label_values(&[route]);
         }
+        self.requests.with_label_values(&["console_login", "ok"]);
         for stage in STAGES {
             self.stage_seconds.with_label_values(&[stage]);
         }

@@ -102,6 +102,11 @@ impl Audiences {
         self.settings.timeout_seconds
     }
 
+    /// Whether the autoencoder is trained, which gives texts their codes.
+    pub(crate) fn has_encoder(&self) -> bool {
+        self.codes.is_some()
+    }
+
     /// The audience of items or of a campaign.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use crate::evidence::EvidenceSettings;
 use crate::features::RatingScale;
 use crate::generate::GenerateSettings;
 use crate::generator::GeneratorSettings;
+use crate::http::ConsoleSettings;
 use crate::import::ImportSettings;
 use crate::insights::InsightsSettings;
 use crate::interactions::InteractionSettings;
@@ -230,6 +231,8 @@ pub struct ServerSettings {
     pub inference_token: Option<Secret>,
     /// Keys that callers must have; none lets all in. `whyrank key` makes them.
     pub keys: Vec<AccessKey>,
+    /// The console under `/console`.
+    pub console: ConsoleSettings,
 }
 
 impl Default for ServerSettings {
@@ -244,6 +247,7 @@ impl Default for ServerSettings {
             maximum_inference_inputs: 256,
             inference_token: None,
             keys: Vec::new(),
+            console: ConsoleSettings::default(),
         }
     }
 }

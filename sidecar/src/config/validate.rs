@@ -207,6 +207,14 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "must be an address and a port, such as \"127.0.0.1:6380\"",
     );
     check(server.maximum_requests >= 1, "server.maximum_requests", "must be at least 1");
+    let console = &server.console;
+    for (key, holds) in [
+        ("server.console.session_minutes", console.session_minutes >= 1),
+        ("server.console.maximum_sessions", console.maximum_sessions >= 1),
+        ("server.console.rows", console.rows >= 1),
+    ] {
+        check(holds, key, "must be at least 1");
+    }
     check(server.maximum_body_bytes >= 1_024, "server.maximum_body_bytes", "must be at least 1024");
     let gateway = &settings.gateway;
     for (key, address) in [

@@ -35,7 +35,7 @@ static PAGES: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLoc
 
 fn pages() -> Result<Environment<'static>, minijinja::Error> {
     let mut pages = Environment::new();
-    pages.set_undefined_behavior(UndefinedBehavior::Strict);
+    pages.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     pages.set_auto_escape_callback(|_| AutoEscape::Html);
     pages.set_trim_blocks(true);
     pages.set_lstrip_blocks(true);

@@ -40,7 +40,9 @@ const NAME: usize = 26;
 
 /// Registers the plots as functions of the templates.
 pub(super) fn add(pages: &mut Environment<'static>) {
-    pages.add_function("diverging", |value: f64, most: f64| svg(BAR, |area| diverging(area, value, most)));
+    pages.add_function("diverging", |value: f64, most: f64| {
+        svg(BAR, |area| diverging(area, value, most))
+    });
     pages.add_function("meter", |share: f64| svg(BAR, |area| meter(area, share)));
     pages.add_function("interval", |low: f64, mean: f64, high: f64, most: f64| {
         svg(BAR, |area| interval(area, [low, mean, high], most))
@@ -90,7 +92,8 @@ fn rectangle(area: &Area<'_>, corners: [(i32, i32); 2], colour: RGBColor) -> Dra
 }
 
 fn text(area: &Area<'_>, text: &str, place: (i32, i32), at: HPos) -> Drawn {
-    let style = ("sans-serif", SIZE).into_text_style(area).color(&TEXT).pos(Pos::new(at, VPos::Center));
+    let style =
+        ("sans-serif", SIZE).into_text_style(area).color(&TEXT).pos(Pos::new(at, VPos::Center));
     Ok(area.draw(&Text::new(text.to_owned(), place, style))?)
 }
 
@@ -179,7 +182,8 @@ mod tests {
     /// The widths of the filled rectangles of a colour.
     fn widths(picture: &str, colour: RGBColor) -> Vec<i32> {
         let fill = format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2);
-        let rectangles = picture.lines().filter(|line| line.contains("<rect") && line.contains(&fill));
+        let rectangles =
+            picture.lines().filter(|line| line.contains("<rect") && line.contains(&fill));
         let width = |line: &str| line.split("width=\"").nth(1)?.split('"').next()?.parse().ok();
         rectangles.filter_map(width).collect()
     }

@@ -6,7 +6,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{Api, ApiError, Cause};
-use crate::access::{self, KeyRole};
+use crate::access::{self, AccessKey, KeyRole};
 
 /// Who sent a request, where keys are configured.
 #[derive(Debug, Clone)]
@@ -15,6 +15,13 @@ pub(super) struct Caller {
     pub(super) role: KeyRole,
     /// The items that a seller may ask about, as a filter in Qdrant's JSON.
     pub(super) items: Option<serde_json::Value>,
+}
+
+impl Caller {
+    /// The holder of a key.
+    pub(super) fn of(key: &AccessKey) -> Self {
+        Self { name: key.name.clone(), role: key.role, items: key.items.clone() }
+    }
 }
 
 /// Checks the key. Without configured keys everybody may ask everything.
@@ -50,11 +57,7 @@ pub(super) async fn authenticate(
         );
         return refused(Cause::Forbidden, message);
     }
-    request.extensions_mut().insert(Caller {
-        name: key.name.clone(),
-        role: key.role,
-        items: key.items.clone(),
-    });
+    request.extensions_mut().insert(Caller::of(key));
     let response = next.run(request).await;
     let (key, role, status) = (&key.name, key.role.name(), response.status().as_u16());
     tracing::info!(target: "whyrank::audit", key, role, %method, path, status);
@@ -62,7 +65,7 @@ pub(super) async fn authenticate(
 }
 
 /// The key as Qdrant's clients send it, or as a bearer token.
-fn given_key(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn given_key(headers: &HeaderMap) -> Option<&str> {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     let bearer = text("authorization").and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;

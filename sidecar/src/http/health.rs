@@ -19,7 +19,7 @@ pub(super) fn router() -> Router<Api> {
 }
 
 /// Ready only with models and a store that answers; a stopping server is not ready.
-async fn ready(State(api): State<Api>) -> Result<&'static str, ApiError> {
+pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, ApiError> {
     let not_ready = |message: String| ApiError::new(Cause::NotReady, message);
     if api.inner.stopping.load(Ordering::Relaxed) {
         return Err(not_ready("the server is stopping".to_owned()));

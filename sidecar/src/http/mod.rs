@@ -4,6 +4,7 @@ mod admission;
 mod audience;
 mod authentication;
 mod compare;
+mod console;
 mod error;
 mod explain;
 mod health;
@@ -30,6 +31,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use console::ConsoleSettings;
 pub use error::{ApiError, Cause, ErrorBody};
 pub use explain::{ExplainRequest, ExplainResponse};
 pub(crate) use known::{known_item, known_user};
@@ -64,6 +66,7 @@ struct Inner {
     desk: Option<WritingDesk>,
     metrics: Metrics,
     settings: ServerSettings,
+    sessions: console::Sessions,
     admission: Arc<Semaphore>,
     stopping: AtomicBool,
 }
@@ -120,6 +123,7 @@ impl Api {
             settings,
         } = parts;
         let admission = Arc::new(Semaphore::new(settings.maximum_requests));
+        let sessions = console::Sessions::new(&settings.console);
         let stopping = AtomicBool::new(false);
         let inner = Inner {
             reranker,
@@ -133,6 +137,7 @@ impl Api {
             desk,
             metrics,
             settings,
+            sessions,
             admission,
             stopping,
         };
@@ -159,8 +164,14 @@ impl Api {
             .route("/openapi.json", open_api)
             // Outermost: who may not ask takes no place and is read no body of.
             .layer(axum::middleware::from_fn_with_state(self.clone(), authentication::authenticate))
+            .merge(self.console())
             .merge(health::router())
             .with_state(self.clone())
+    }
+
+    /// The routes of the console, if there is to be one.
+    fn console(&self) -> Router<Self> {
+        if self.inner.settings.console.enabled { console::router(self) } else { Router::new() }
     }
 
     fn routes() -> OpenApiRouter<Self> {

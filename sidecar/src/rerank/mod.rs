@@ -203,6 +203,11 @@ impl Reranker {
         self.models.is_some()
     }
 
+    /// Whether consumers who are only a history can be served: there is a vector model.
+    pub(crate) fn has_vectors(&self) -> bool {
+        self.cold_start.is_some()
+    }
+
     /// Hands the shown pairs that nothing is written for, or nothing current, to the queue, so that the
     /// next answer has their reasons. Never waits: a full queue leaves them out.
     fn offer_missing(

@@ -156,10 +156,14 @@ impl From<Contributions> for ContributionsView {
 }
 
 impl ContributionsView {
+    /// What each group adds, without the base.
+    pub(crate) fn parts(&self) -> [f32; 5] {
+        [self.user_item, self.positive, self.negative, self.history, self.context]
+    }
+
     /// The part of all influence, positive or negative, that one group has: from 0 to 1.
     pub fn share(&self, group: f32) -> f32 {
-        let all = [self.user_item, self.positive, self.negative, self.history, self.context];
-        let sum: f32 = all.iter().map(|value| value.abs()).sum();
+        let sum: f32 = self.parts().iter().map(|value| value.abs()).sum();
         if sum > 0.0 { group.abs() / sum } else { 0.0 }
     }
 }
