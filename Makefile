@@ -40,6 +40,8 @@ fetch: build
 test: build
 	$(WHYRANK) fetch --for tests
 	cargo test --release --workspace
+	@command -v chromium chromium-browser google-chrome-stable google-chrome >/dev/null || \
+	echo "NOT RUN: the console in a browser; there is no Chromium (Debian: apt install chromium)"
 
 check: tools
 	bash .ci/run check
