@@ -40,7 +40,8 @@ fetch: build
 test: build
 	$(WHYRANK) fetch --for tests
 	cargo test --release --workspace
-	@command -v chromium chromium-browser google-chrome-stable google-chrome >/dev/null || \
+	@for name in chromium chromium-browser google-chrome-stable google-chrome; do \
+	command -v $$name >/dev/null && exit 0; done; \
 	echo "NOT RUN: the console in a browser; there is no Chromium (Debian: apt install chromium)"
 
 check: tools
