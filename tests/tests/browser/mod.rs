@@ -20,7 +20,7 @@ const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable"
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running browser with one page; killed when dropped.
-pub struct Browser {
+pub(crate) struct Browser {
     child: Child,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     session: String,
@@ -57,7 +57,7 @@ fn program() -> Result<Option<PathBuf>> {
 
 impl Browser {
     /// Starts it with an empty profile; none where there is no Chromium.
-    pub async fn start() -> Result<Option<Self>> {
+    pub(crate) async fn start() -> Result<Option<Self>> {
         let Some(program) = program()? else { return Ok(None) };
         let profile = TempDir::new()?;
         let mut child = Command::new(program)
@@ -109,7 +109,7 @@ impl Browser {
     }
 
     /// Sends a command and waits for its answer.
-    pub async fn ask(&mut self, method: &str, parameters: Value) -> Result<Value> {
+    pub(crate) async fn ask(&mut self, method: &str, parameters: Value) -> Result<Value> {
         self.last += 1;
         let mut command = json!({ "id": self.last, "method": method, "params": parameters });
         if !self.session.is_empty() {
@@ -134,7 +134,7 @@ impl Browser {
     }
 
     /// Opens a page and waits until it is loaded.
-    pub async fn open(&mut self, url: &str) -> Result<()> {
+    pub(crate) async fn open(&mut self, url: &str) -> Result<()> {
         let before = self.loaded;
         let answer = self.ask("Page.navigate", json!({ "url": url })).await?;
         ensure!(answer["errorText"].is_null(), "{url}: {answer}");
@@ -142,7 +142,7 @@ impl Browser {
     }
 
     /// What a JavaScript expression is on the page. It runs beside the page's own policy.
-    pub async fn value(&mut self, expression: &str) -> Result<Value> {
+    pub(crate) async fn value(&mut self, expression: &str) -> Result<Value> {
         let parameters = json!({ "expression": expression, "returnByValue": true });
         let mut answer = self.ask("Runtime.evaluate", parameters).await?;
         ensure!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
@@ -150,13 +150,13 @@ impl Browser {
     }
 
     /// The same as text.
-    pub async fn text(&mut self, expression: &str) -> Result<String> {
+    pub(crate) async fn text(&mut self, expression: &str) -> Result<String> {
         let value = self.value(expression).await?;
         Ok(value.as_str().with_context(|| format!("{expression} is {value}"))?.to_owned())
     }
 
     /// Presses and releases a key: `Tab`, `Enter` or `Space`.
-    pub async fn press(&mut self, key: &str) -> Result<()> {
+    pub(crate) async fn press(&mut self, key: &str) -> Result<()> {
         let (name, code, number, text) = match key {
             "Tab" => ("Tab", "Tab", 9, ""),
             "Enter" => ("Enter", "Enter", 13, "\r"),
@@ -178,20 +178,20 @@ impl Browser {
     }
 
     /// Presses a key that leads to another page, and waits for it.
-    pub async fn press_and_load(&mut self, key: &str) -> Result<()> {
+    pub(crate) async fn press_and_load(&mut self, key: &str) -> Result<()> {
         let before = self.loaded;
         self.press(key).await?;
         self.wait(before).await
     }
 
     /// Types a text where the focus is.
-    pub async fn type_text(&mut self, text: &str) -> Result<()> {
+    pub(crate) async fn type_text(&mut self, text: &str) -> Result<()> {
         self.ask("Input.insertText", json!({ "text": text })).await?;
         Ok(())
     }
 
     /// Presses Tab until the expression, which sees the element in focus as `e`, holds.
-    pub async fn tab_to(&mut self, holds: &str) -> Result<()> {
+    pub(crate) async fn tab_to(&mut self, holds: &str) -> Result<()> {
         for _ in 0..200 {
             self.press("Tab").await?;
             let found = format!("(e => Boolean({holds}))(document.activeElement)");
@@ -203,7 +203,7 @@ impl Browser {
     }
 
     /// A screen of this size; a phone's where it is narrow.
-    pub async fn screen(&mut self, width: u32, height: u32) -> Result<()> {
+    pub(crate) async fn screen(&mut self, width: u32, height: u32) -> Result<()> {
         let parameters = json!({ "width": width, "height": height, "deviceScaleFactor": 1,
                                  "mobile": width < 600 });
         self.ask("Emulation.setDeviceMetricsOverride", parameters).await?;
@@ -211,14 +211,14 @@ impl Browser {
     }
 
     /// The reader's choice between `light` and `dark`.
-    pub async fn scheme(&mut self, scheme: &str) -> Result<()> {
+    pub(crate) async fn scheme(&mut self, scheme: &str) -> Result<()> {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.ask("Emulation.setEmulatedMedia", json!({ "features": features })).await?;
         Ok(())
     }
 
     /// Takes a picture of the whole page where `WHYRANK_SCREENSHOTS` names a folder.
-    pub async fn picture(&mut self, name: &str) -> Result<()> {
+    pub(crate) async fn picture(&mut self, name: &str) -> Result<()> {
         use base64::Engine;
         let Some(folder) = std::env::var_os("WHYRANK_SCREENSHOTS") else { return Ok(()) };
         let parameters = json!({ "format": "png", "captureBeyondViewport": true });
