@@ -33,7 +33,7 @@ pub use id::{ItemId, PointId, UserId, explanation_id};
 pub use listener::{Listener, ListenerSettings};
 pub use records::{
     ExplanationRecord, HistoryEntry, ItemRecord, JobRecord, JobState, Posted, Provenance,
-    QueueControl, RecordError, Source, Statistics, UsageRecord, UserRecord,
+    QueueControl, RecordError, Source, Statistics, StoredTaste, UsageRecord, UserRecord,
 };
 pub use secret::Secret;
 pub use server::{Quantization, ServerSettings, ServerStore};

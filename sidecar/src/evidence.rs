@@ -31,8 +31,10 @@ impl Default for EvidenceSettings {
 }
 
 /// The part of a consumer's history that may be told when explaining `item`: older than `before`
-/// and never the item itself, whose rating would be the label. Newest first.
+/// and never the item itself, whose rating would be the label. Newest first. Where all interactions are
+/// of one time it tells nothing, and all but the item may be told.
 fn tellable(user: &UserRecord, item: ItemId, before: Option<i64>) -> Vec<&HistoryEntry> {
+    let before = before.filter(|time| user.history.iter().any(|entry| entry.time != *time));
     let mut entries: Vec<_> = user
         .history
         .iter()

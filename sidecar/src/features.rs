@@ -3,14 +3,16 @@
 
 use whyrank_models::metrics::cosine;
 use whyrank_models::ranker::{ConsumerInput, RankerShape};
+use whyrank_models::taste::Taste;
 use whyrank_plugin::Statistics;
 
 /// Names of the context features, in the order of their values; part of the ranker's contract.
-pub const CONTEXT: [&str; 7] = [
+pub const CONTEXT: [&str; 8] = [
+    "expected_rating",
+    "user_bias",
+    "taste",
     "dot_product",
-    "item_mean_rating",
     "item_count_log",
-    "user_mean_rating",
     "user_count_log",
     "nearest_liked",
     "nearest_disliked",
@@ -28,6 +30,8 @@ pub struct ConsumerState {
     pub vector: Vec<f32>,
     /// Item vector `[d]` and rating of the latest interactions, oldest first.
     pub history: Vec<(Vec<f32>, f32)>,
+    /// How the ratings of the whole history differ from an average consumer's.
+    pub taste: Taste,
     /// Number and mean of the consumer's ratings.
     pub statistics: Statistics,
 }
@@ -54,9 +58,11 @@ pub struct RatingScale {
 }
 
 impl RatingScale {
-    /// What stands for the mean of nothing.
-    fn neutral(self) -> f32 {
-        (self.like_from + self.dislike_to) / 2.0
+    /// What an average consumer is expected to rate an item: the mean of its ratings before indexing has
+    /// found out more, and the middle of the scale for one that nobody rated.
+    pub fn expected(self, item: Statistics) -> f32 {
+        let neutral = (self.like_from + self.dislike_to) / 2.0;
+        item.expected_rating.or(item.mean_rating).unwrap_or(neutral)
     }
 }
 
@@ -68,17 +74,17 @@ pub fn context(
     scale: RatingScale,
 ) -> Vec<f32> {
     let dot: f32 = consumer.vector.iter().zip(item).map(|(user, item)| user * item).sum();
-    let mean = |statistics: Statistics| statistics.mean_rating.unwrap_or(scale.neutral());
     let log = |count: u64| (count as f32).ln_1p();
     let nearest = |wanted: &dyn Fn(f32) -> bool| {
         let known = consumer.history.iter().filter(|(_, rating)| wanted(*rating));
         known.map(|(vector, _)| cosine(vector, item) as f32).fold(0.0, f32::max)
     };
     vec![
+        scale.expected(item_statistics),
+        consumer.taste.bias,
+        consumer.taste.deviation(item),
         dot,
-        mean(item_statistics),
         log(item_statistics.count),
-        mean(consumer.statistics),
         log(consumer.statistics.count),
         nearest(&|rating| rating >= scale.like_from),
         nearest(&|rating| rating <= scale.dislike_to),
@@ -96,12 +102,22 @@ mod tests {
         let consumer = ConsumerState {
             vector: vec![1.0, 2.0],
             history: vec![(vec![0.0, 1.0], 5.0), (vec![1.0, 0.0], 1.0)],
-            statistics: Statistics { count: 2, mean_rating: Some(3.5) },
+            taste: Taste { bias: -0.5, weights: vec![0.25, 9.0] },
+            statistics: Statistics { count: 2, mean_rating: Some(3.5), expected_rating: None },
         };
-        let item = Statistics { count: 0, mean_rating: None };
+        let item = Statistics { count: 0, mean_rating: None, expected_rating: Some(3.25) };
         let features = context(&consumer, &[3.0, 0.0], item, SCALE);
-        assert_eq!(features, [3.0, 3.0, 0.0, 3.5, 2.0_f32.ln_1p(), 0.0, 1.0]);
+        let log = 2.0_f32.ln_1p();
+        assert_eq!(features, [3.25, -0.5, 0.25, 3.0, 0.0, log, 0.0, 1.0]);
         assert_eq!(features.len(), CONTEXT.len());
+    }
+
+    #[test]
+    fn the_best_that_is_known_of_an_item_is_expected() {
+        let rated = Statistics { count: 1, mean_rating: Some(5.0), expected_rating: None };
+        assert_eq!(SCALE.expected(rated), 5.0);
+        assert_eq!(SCALE.expected(Statistics { expected_rating: Some(3.9), ..rated }), 3.9);
+        assert_eq!(SCALE.expected(Statistics::default()), 3.0);
     }
 
     #[test]
@@ -109,6 +125,7 @@ mod tests {
         let consumer = ConsumerState {
             vector: vec![0.0; 2],
             history: Vec::new(),
+            taste: Taste::default(),
             statistics: Statistics::default(),
         };
         let features = context(&consumer, &[0.0, 0.0], Statistics::default(), SCALE);

@@ -14,7 +14,7 @@ use whyrank_models::progress::Progress;
 use whyrank_plugin::{Filter, ItemId, ItemRecord, Search, Source, UserRecord, records};
 
 use crate::generator::Usage;
-use crate::split::{SplitSettings, oldest_first};
+use crate::split::SplitSettings;
 use crate::storage::Storage;
 use crate::writing::{Pair, PairWriter};
 
@@ -187,8 +187,8 @@ impl Run<'_> {
             .iter()
             .enumerate()
             .map(|(user, record)| {
-                let sorted = oldest_first(&record.history);
-                let later = &sorted[self.split.parts(sorted.len()).history_end..];
+                let divided = self.split.divide(record.id, &record.history);
+                let later = &divided.sorted[divided.parts.history_end..];
                 let mut pairs: Vec<Planned> = later
                     .iter()
                     .map(|entry| Planned { user, item: entry.item, before: Some(entry.time) })

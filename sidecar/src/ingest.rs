@@ -61,10 +61,12 @@ pub async fn ingest(
     let settings = storage.settings();
     for part in items.chunks(STEP) {
         let mut part = part.to_vec();
-        let ids: Vec<PointId> = part.iter().map(|item| item.id.point()).collect();
-        let known = known_vectors(storage, &settings.items, &ids, records::ITEM_VECTOR).await?;
+        let ids: Vec<ItemId> = part.iter().map(|item| item.id).collect();
+        let known = storage.items(&ids).await?;
         for (item, known) in part.iter_mut().zip(known) {
-            item.vector = item.vector.take().or(known);
+            let Some(known) = known else { continue };
+            item.vector = item.vector.take().or(known.vector);
+            item.statistics.expected_rating = known.statistics.expected_rating;
         }
         storage.write_items(&part).await?;
         done += part.len();
@@ -96,6 +98,7 @@ pub async fn ingest(
 /// interactions that came since. True if the profile is another one than before.
 fn keep_known(user: &mut UserRecord, known: UserRecord) -> bool {
     user.vector = user.vector.take().or(known.vector);
+    user.taste = known.taste;
     for posted in &known.posted {
         interactions::add(user, posted.entry);
     }
@@ -124,16 +127,6 @@ async fn only_existing(storage: &Storage, dataset: &Dataset) -> Result<(Dataset,
     kept.interactions.retain(|interaction| existing.contains(interaction.item.as_str()));
     let unknown = dataset.interactions.len() - kept.interactions.len();
     Ok((kept, unknown))
-}
-
-async fn known_vectors(
-    storage: &Storage,
-    collection: &str,
-    ids: &[PointId],
-    name: &str,
-) -> Result<Vec<Option<Vec<f32>>>> {
-    let points = storage.store().read(collection, ids, &Selection::vectors([name])).await?;
-    Ok(points.into_iter().map(|point| point?.vectors.remove(name)).collect())
 }
 
 fn attributes(given: &[Attribute]) -> BTreeMap<String, String> {
@@ -214,6 +207,7 @@ fn user_record(
         statistics: Statistics::of(history.iter().map(|entry| entry.rating)),
         history,
         vector: None,
+        taste: None,
         posted: Vec::new(),
         revision: None,
         settled: None,

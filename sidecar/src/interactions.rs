@@ -17,13 +17,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
+use whyrank_models::taste::Rated;
 use whyrank_models::text::TextEmbedder;
-use whyrank_plugin::records::ITEM_VECTOR;
 use whyrank_plugin::{
-    Filter, HistoryEntry, ItemId, PointId, Posted, Selection, Statistics, UserId, UserRecord,
+    Filter, HistoryEntry, ItemId, ItemRecord, PointId, Posted, Selection, Statistics, UserId,
+    UserRecord,
 };
 
-use crate::cold_start::ColdStart;
+use crate::cold_start::{self, ColdStart};
+use crate::features::RatingScale;
 use crate::http::{ApiError, Cause};
 use crate::import::ImportSettings;
 use crate::metrics::Metrics;
@@ -97,9 +99,11 @@ pub struct InteractionParts {
     pub settings: InteractionSettings,
     /// Which ratings are possible, and whether user vectors are brought.
     pub import: ImportSettings,
+    /// What ratings mean.
+    pub scale: RatingScale,
     /// The collections.
     pub storage: Storage,
-    /// Makes vectors of histories; without it vectors stay as they are.
+    /// Makes vectors and tastes of histories; without it they stay as they are.
     pub cold_start: Option<Arc<ColdStart>>,
     /// Embeds profiles.
     pub embedder: Arc<TextEmbedder>,
@@ -293,6 +297,7 @@ impl Interactions {
                 seen: Vec::new(),
                 statistics: Statistics::default(),
                 vector: None,
+                taste: None,
                 posted: Vec::new(),
                 revision: None,
                 settled: None,
@@ -353,47 +358,65 @@ impl Interactions {
         Ok(())
     }
 
-    /// Gives the consumer the vector of the whole history, as `index` does; false if it stays as it is.
+    /// Gives the consumer the vector and the taste of the whole history, as `index` does; false if the
+    /// vector stays as it is.
     async fn fold_in(&self, user: &UserRecord) -> Result<bool> {
         let brought = !self.parts.import.users.vector.is_empty() && user.vector.is_some();
-        let Some(cold_start) = self.parts.cold_start.clone().filter(|_| !brought) else {
+        let Some(cold_start) = self.parts.cold_start.clone() else {
             return Ok(false);
         };
         let storage = &self.parts.storage;
         let mut ids: Vec<PointId> = user.history.iter().map(|entry| entry.item.point()).collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut vectors: HashMap<ItemId, Vec<f32>> = HashMap::with_capacity(ids.len());
+        let mut known: HashMap<ItemId, (Vec<f32>, f32)> = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(STEP) {
             let items = &storage.settings().items;
-            let selection = Selection::vectors([ITEM_VECTOR]);
-            let points = storage.store().read(items, ids, &selection).await?;
-            vectors.extend(points.into_iter().flatten().filter_map(|mut point| {
-                Some((ItemId(point.id), point.vectors.remove(ITEM_VECTOR)?))
-            }));
+            let points = storage.store().read(items, ids, &Selection::all()).await?;
+            for point in points.into_iter().flatten() {
+                let item = ItemRecord::from_point(point)?;
+                let expected = self.parts.scale.expected(item.statistics);
+                known.extend(item.vector.map(|vector| (item.id, (vector, expected))));
+            }
         }
-        let history: Vec<(Vec<f32>, f32)> = user
+        // Vector, what is expected, rating.
+        let history: Vec<(Vec<f32>, f32, f32)> = user
             .history
             .iter()
-            .filter_map(|entry| Some((vectors.get(&entry.item)?.clone(), entry.rating)))
+            .filter_map(|entry| {
+                let (vector, expected) = known.get(&entry.item)?;
+                Some((vector.clone(), *expected, entry.rating))
+            })
             .collect();
         if history.is_empty() {
             return Ok(false);
         }
         let (embedder, text) = (self.parts.embedder.clone(), user_text(user));
         // Embedding and solving are pure computation, which must not hold up other requests.
-        let vector = tokio::task::spawn_blocking(move || -> Result<Vec<f32>> {
+        let place = tokio::task::spawn_blocking(move || -> Result<_> {
+            let rated = history.iter().map(|(vector, expected, rating)| Rated {
+                vector,
+                expected: *expected,
+                rating: *rating,
+            });
+            let taste = cold_start.taste(&rated.collect::<Vec<_>>())?;
+            if brought {
+                return Ok((None, taste));
+            }
             let profile = if cold_start.takes_profiles() && !text.is_empty() {
                 Some(embedder.embed(&text)?.to_vec())
             } else {
                 None
             };
-            cold_start.fold_in_with(&history, profile.as_deref())
+            let history: Vec<(Vec<f32>, f32)> =
+                history.into_iter().map(|(vector, _, rating)| (vector, rating)).collect();
+            Ok((Some(cold_start.fold_in_with(&history, profile.as_deref())?), taste))
         });
-        let vector = vector.await.context("folding in a history")??;
-        let record = UserRecord { vector: Some(vector), ..user.clone() };
-        storage.write_user_vectors(std::slice::from_ref(&record)).await?;
-        Ok(true)
+        let (vector, taste) = place.await.context("folding in a history")??;
+        let moved = vector.is_some();
+        let record = UserRecord { vector, taste: Some(cold_start::stored(taste)), ..user.clone() };
+        storage.write_places(std::slice::from_ref(&record)).await?;
+        Ok(moved)
     }
 }
 
@@ -412,6 +435,7 @@ mod tests {
             seen: Vec::new(),
             statistics: Statistics::default(),
             vector: None,
+            taste: None,
             posted: Vec::new(),
             revision: None,
             settled: None,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use whyrank_plugin::listener::ListenerSettings;
 use whyrank_plugin::{
@@ -14,6 +15,8 @@ use whyrank_plugin::{
 
 /// Points read in one page when a whole collection is walked.
 const PAGE: usize = 1_000;
+/// Writes of one step that run at the same time.
+const CONCURRENT_WRITES: usize = 16;
 
 /// Where the collections are and what they are called.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -294,18 +297,26 @@ impl Storage {
         self.store.upsert(&self.settings.users, points).await
     }
 
-    /// Gives consumers that are stored their vectors and leaves the rest of them alone, so that an
-    /// interaction that comes meanwhile is not lost. Those without a vector are passed over.
+    /// Gives consumers that are stored their vectors and tastes and leaves the rest of them alone, so
+    /// that an interaction that comes meanwhile is not lost. What a record has none of stays as it is.
     ///
     /// # Errors
     /// When one is not stored, or the store refuses a vector.
-    pub async fn write_user_vectors(&self, users: &[UserRecord]) -> StoreResult<()> {
+    pub async fn write_places(&self, users: &[UserRecord]) -> StoreResult<()> {
         let with = |user: &UserRecord| {
             let vectors = [(records::USER_VECTOR.to_owned(), user.vector.clone()?)].into();
             Some(PointVectors { id: user.id.point(), vectors })
         };
         let vectors = users.iter().filter_map(with).collect();
-        self.store.update_vectors(&self.settings.users, vectors).await
+        self.store.update_vectors(&self.settings.users, vectors).await?;
+        // Each has another payload, so that each is a call; together they cost little more than one.
+        let tastes = users.iter().filter_map(|user| Some((user.id.point(), user.taste_payload()?)));
+        futures::stream::iter(tastes)
+            .map(Ok)
+            .try_for_each_concurrent(CONCURRENT_WRITES, |(id, taste)| async move {
+                self.store.set_payload(&self.settings.users, &[id], taste).await
+            })
+            .await
     }
 
     /// Whether other processes may work on the same collections.

@@ -19,7 +19,7 @@ use whyrank::rerank::{RerankSettings, Reranker, RerankerParts};
 use whyrank::staleness::Freshness;
 use whyrank::storage::{Storage, StoreSettings};
 use whyrank_plugin::{
-    EmbeddedSettings, HistoryEntry, ItemId, ItemRecord, Statistics, UserId, UserRecord,
+    EmbeddedSettings, HistoryEntry, ItemId, ItemRecord, Statistics, StoredTaste, UserId, UserRecord,
 };
 use whyrank_tests::Installation;
 
@@ -97,7 +97,8 @@ async fn fill(storage: &Storage) -> anyhow::Result<()> {
     let vector = |random: &mut StdRng| -> Option<Vec<f32>> {
         Some((0..WIDTH).map(|_| random.random_range(-0.5..0.5)).collect())
     };
-    let statistics = Statistics { count: HISTORY as u64, mean_rating: Some(3.5) };
+    let statistics =
+        Statistics { count: HISTORY as u64, mean_rating: Some(3.5), expected_rating: Some(3.5) };
     let items: Vec<ItemRecord> = (0..ITEMS)
         .map(|number| ItemRecord {
             id: ItemId::from_external(&number.to_string()),
@@ -130,6 +131,7 @@ async fn fill(storage: &Storage) -> anyhow::Result<()> {
                     history,
                     statistics,
                     vector: vector(&mut random),
+                    taste: vector(&mut random).map(|weights| StoredTaste { bias: 0.1, weights }),
                     posted: Vec::new(),
                     revision: None,
                     settled: None,

@@ -85,6 +85,14 @@ impl Dense {
         Ok(Self { weight, bias })
     }
 
+    /// Replaces the present numbers: `[inputs, outputs]`, row-major, and `[outputs]`.
+    pub(crate) fn set(&self, weight: Vec<f32>, bias: Vec<f32>) -> Result<()> {
+        self.weight.set(&Tensor::from_vec(weight, self.weight.dims2()?, &Device::Cpu)?)?;
+        let outputs = bias.len();
+        self.bias.set(&Tensor::from_vec(bias, outputs, &Device::Cpu)?)?;
+        Ok(())
+    }
+
     /// `[batch, inputs]` -> `[batch, outputs]`.
     pub(crate) fn forward(&self, input: &Tensor) -> candle_core::Result<Tensor> {
         input.matmul(&self.weight)?.broadcast_add(&self.bias)

@@ -89,7 +89,20 @@ pub(super) fn to_onnx(ranker: &TrainedRanker) -> Result<Vec<u8>> {
         row[0] *= statistics.rating_deviation;
     }
     output.bias[0] += statistics.rating_mean;
-    let output = graph.dense("output", &hidden, &output);
+    let mut output = graph.dense("output", &hidden, &output);
+    if let Some(linear) = &ranker.network.linear {
+        let columns = layout.before_context()..layout.width();
+        let mut linear = linear.weights()?.absorb_standardisation(
+            &statistics.feature_mean[columns.clone()],
+            &statistics.feature_scale[columns],
+        );
+        for row in linear.weight.chunks_exact_mut(2).chain([linear.bias.as_mut_slice()]) {
+            row[0] *= statistics.rating_deviation;
+        }
+        let context = graph.bound("context_features", "context");
+        let linear = graph.dense("linear", &context, &linear);
+        output = graph.binary("Add", "output_sum", &output, &linear);
+    }
     graph.split(&output, &[("rating", 1), ("like_logit", 1)]);
     graph.unary("Sigmoid", "like", "like_logit");
 

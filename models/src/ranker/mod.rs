@@ -1,5 +1,7 @@
 //! The ranker: predicts the rating and the like-probability of a consumer for a candidate from
 //! vectors, both explanation codes, attention over the consumer's history, and context features.
+//! A linear part over the context features stands beside the network ("Wide & Deep", Cheng et al.
+//! 2016): with few examples it is most of what can be learned.
 //!
 //! Training builds a candle network over complete examples; the exported file takes the history of
 //! one consumer once for all rows of a run, because a rerank has one consumer and many candidates.
@@ -9,6 +11,7 @@ mod calibration;
 mod contributions;
 mod examples;
 mod export;
+mod linear;
 mod network;
 mod run;
 #[cfg(test)]

@@ -21,7 +21,12 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn width(self) -> usize {
-        3 * self.vector + 2 * self.code + self.context
+        self.before_context() + self.context
+    }
+
+    /// The column of the first context feature.
+    pub(super) fn before_context(self) -> usize {
+        3 * self.vector + 2 * self.code
     }
 
     /// An attention key: a history item's vector and its rating.
@@ -46,7 +51,8 @@ pub(super) struct Batch {
     pub(super) mask: Tensor,
 }
 
-/// Attention over the history, then two hidden layers, then rating and like logit.
+/// Attention over the history, then two hidden layers, then rating and like logit; a linear part beside
+/// them.
 #[derive(Debug)]
 pub(super) struct RankerNetwork {
     pub(super) layout: Layout,
@@ -55,6 +61,8 @@ pub(super) struct RankerNetwork {
     pub(super) first: Dense,
     pub(super) second: Dense,
     pub(super) output: Dense,
+    /// From the context features straight to the output; none where there are none.
+    pub(super) linear: Option<Dense>,
     dropout: f32,
 }
 
@@ -75,7 +83,12 @@ impl RankerNetwork {
         let second = dense(first_width, second_width, Start::Rectified)?;
         // Zero: the first prediction is the mean rating, so training starts from the baseline.
         let output = dense(second_width, 2, Start::Zero)?;
-        Ok(Self { layout, parameters, query, first, second, output, dropout: settings.dropout })
+        let linear = match layout.context {
+            0 => None,
+            context => Some(dense(context, 2, Start::Zero)?),
+        };
+        let dropout = settings.dropout;
+        Ok(Self { layout, parameters, query, first, second, output, linear, dropout })
     }
 
     /// `[batch, 2]`: standardised rating and like logit. Dropout applies if `random` is given.
@@ -90,7 +103,11 @@ impl RankerNetwork {
         let hidden = dropout(&hidden, self.dropout, random.as_deref_mut())?;
         let hidden = self.second.forward(&hidden)?.relu()?;
         let hidden = dropout(&hidden, self.dropout, random)?;
-        self.output.forward(&hidden)
+        let output = self.output.forward(&hidden)?;
+        let Some(linear) = &self.linear else { return Ok(output) };
+        let layout = self.layout;
+        let context = batch.features.narrow(1, layout.before_context(), layout.context)?;
+        output + linear.forward(&context.contiguous()?)?
     }
 
     /// Scaled dot-product attention of the candidate over the history: `[batch, attended]`.

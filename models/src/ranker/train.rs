@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::calibration::CalibrationReport;
 use super::examples::{RankerExamples, RankerShape};
 use super::export;
+use super::linear::LinearStart;
 use super::network::{Batch, Layout, RankerNetwork};
 use super::{InputGroups, RankerSettings};
 use crate::error::Result;
@@ -96,8 +97,10 @@ impl TrainedRanker {
         let mut random = StdRng::seed_from_u64(settings.training.seed);
         let statistics = Statistics::of(training, settings.groups);
         let network = RankerNetwork::new(layout, settings, &mut random)?;
+        let prepared = Prepared::new(training, &statistics, settings.groups)?;
+        network.start_linear(&prepared)?;
         let task = Task {
-            training: Prepared::new(training, &statistics, settings.groups)?,
+            training: prepared,
             validation: Prepared::new(validation, &statistics, settings.groups)?,
             network: &network,
             statistics: &statistics,
@@ -272,6 +275,20 @@ impl Prepared {
             keys: self.whole.keys.index_select(index, 0)?,
             mask: self.whole.mask.index_select(index, 0)?,
         })
+    }
+}
+
+impl RankerNetwork {
+    /// Solves for the linear part, over the training part.
+    fn start_linear(&self, training: &Prepared) -> Result<()> {
+        let Some(linear) = &self.linear else { return Ok(()) };
+        let (columns, width) = (self.layout.before_context(), self.layout.context);
+        let context = values(&training.whole.features.narrow(1, columns, width)?)?;
+        let context = ArrayView2::from_shape((training.len(), width), &context)
+            .expect("narrowing leaves all rows");
+        let (ratings, likes) = (values(&training.rating)?, values(&training.like)?);
+        let LinearStart { weight, bias } = LinearStart::of(context, &ratings, &likes)?;
+        linear.set(weight, bias)
     }
 }
 

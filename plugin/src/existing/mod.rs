@@ -194,5 +194,8 @@ fn payload_of(statistics: Statistics) -> Payload {
     let mut payload = Payload::new();
     payload.insert("count".to_owned(), statistics.count.into());
     payload.insert("mean_rating".to_owned(), serde_json::json!(statistics.mean_rating));
+    if let Some(expected) = statistics.expected_rating {
+        payload.insert("expected_rating".to_owned(), serde_json::json!(expected));
+    }
     payload
 }

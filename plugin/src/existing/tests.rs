@@ -73,7 +73,11 @@ fn record(id: u64, count: u64) -> ItemRecord {
         title: "a title of the data".to_owned(),
         attributes: Default::default(),
         text: "a text of the data".to_owned(),
-        statistics: Statistics { count, mean_rating: (count > 0).then_some(3.5) },
+        statistics: Statistics {
+            count,
+            mean_rating: (count > 0).then_some(3.5),
+            expected_rating: (count > 0).then_some(3.25),
+        },
         vector: Some(vec![9.0, 9.0, 9.0]),
     }
 }
@@ -138,7 +142,8 @@ async fn reads_searches_and_pages_give_item_records() {
 
     view.ensure(FILMS, &records::items_schema(3)).await.unwrap();
     view.upsert(FILMS, vec![record(3, 4).to_point()]).await.unwrap();
-    let rated = expected(3, Statistics { count: 4, mean_rating: Some(3.5) });
+    let rated =
+        expected(3, Statistics { count: 4, mean_rating: Some(3.5), expected_rating: Some(3.25) });
     let ids = [3.into(), 99.into(), 3.into()];
     let found = view.read(FILMS, &ids, &Selection::all()).await.unwrap();
     assert!(found[1].is_none() && found[0] == found[2]);

@@ -85,10 +85,11 @@ mod tests {
             external_id in ".*", title in ".*", text in ".*",
             attributes in prop::collection::btree_map(".*", ".*", 0..4),
             count in any::<u64>(), mean_rating in prop::option::of(-10.0_f32..10.0),
+            expected_rating in prop::option::of(-10.0_f32..10.0),
             vector in prop::option::of(prop::collection::vec(-10.0_f32..10.0, 1..4)),
         ) {
             let id = ItemId::from_external(&external_id);
-            let statistics = Statistics { count, mean_rating };
+            let statistics = Statistics { count, mean_rating, expected_rating };
             let record = ItemRecord { id, external_id, title, attributes, text, statistics, vector };
             prop_assert_eq!(ItemRecord::from_point(record.to_point()), Ok(record));
         }

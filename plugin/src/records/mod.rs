@@ -14,7 +14,7 @@ pub use item::ItemRecord;
 pub use job::{
     JOB_KIND, JobRecord, JobState, KIND_KEY, QueueControl, USAGE_KIND, UsageRecord, queue_schema,
 };
-pub use user::{HistoryEntry, Posted, UserRecord};
+pub use user::{HistoryEntry, Posted, StoredTaste, UserRecord};
 
 use crate::id::PointId;
 use crate::store::{
@@ -43,6 +43,9 @@ pub struct Statistics {
     pub count: u64,
     /// Their mean; none if there are no ratings.
     pub mean_rating: Option<f32>,
+    /// Of an item: what an average consumer is expected to rate it, which indexing finds out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_rating: Option<f32>,
 }
 
 impl Statistics {
@@ -54,7 +57,7 @@ impl Statistics {
             sum += f64::from(rating);
         }
         let mean_rating = (count > 0).then(|| (sum / count as f64) as f32);
-        Self { count, mean_rating }
+        Self { count, mean_rating, expected_rating: None }
     }
 }
 
@@ -138,7 +141,10 @@ mod tests {
     #[test]
     fn statistics_of_no_ratings_have_no_mean() {
         let check = |ratings: &[f32], count: u64, mean_rating: Option<f32>| {
-            assert_eq!(Statistics::of(ratings.iter().copied()), Statistics { count, mean_rating });
+            assert_eq!(
+                Statistics::of(ratings.iter().copied()),
+                Statistics { count, mean_rating, expected_rating: None }
+            );
         };
         check(&[], 0, None);
         check(&[3.0], 1, Some(3.0));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{RecordError, Statistics, USER_VECTOR, fields_of, payload_of, single_vector};
 use crate::id::{ItemId, UserId};
-use crate::store::Point;
+use crate::store::{Payload, Point};
 
 /// One item of a consumer's history.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,15 @@ pub struct Posted {
     pub entry: HistoryEntry,
 }
 
+/// How a consumer's ratings differ from those of an average consumer, solved from the whole history.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct StoredTaste {
+    /// Deviation over all items, in units of the ratings.
+    pub bias: f32,
+    /// Deviation beyond that for each axis of the item vectors, `[d]`.
+    pub weights: Vec<f32>,
+}
+
 /// A consumer: profile, history and vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserRecord {
@@ -46,6 +55,8 @@ pub struct UserRecord {
     pub statistics: Statistics,
     /// The user vector, `[d]`.
     pub vector: Option<Vec<f32>>,
+    /// How the ratings differ from an average consumer's; none before indexing.
+    pub taste: Option<StoredTaste>,
     /// The latest interactions that came after the import, newest first; the history has them too.
     pub posted: Vec<Posted>,
     /// Changes with every interaction that came after the import, so that two writers notice each other.
@@ -66,6 +77,8 @@ struct Fields {
     seen: Vec<ItemId>,
     #[serde(default)]
     statistics: Statistics,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    taste: Option<StoredTaste>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     posted: Vec<Posted>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,6 +96,7 @@ impl UserRecord {
             history: self.history.clone(),
             seen: self.seen.clone(),
             statistics: self.statistics,
+            taste: self.taste.clone(),
             posted: self.posted.clone(),
             revision: self.revision.clone(),
             settled: self.settled.clone(),
@@ -92,6 +106,12 @@ impl UserRecord {
             vectors: single_vector(USER_VECTOR, self.vector.as_ref()),
             payload: payload_of(&fields),
         }
+    }
+
+    /// The part of the payload that indexing changes; none for a consumer without a taste.
+    pub fn taste_payload(&self) -> Option<Payload> {
+        let taste = self.taste.as_ref()?;
+        Some(payload_of(&BTreeMap::from([("taste", taste)])))
     }
 
     /// The record of a point that was read with its whole payload. The vector is `None` if it was
@@ -106,6 +126,7 @@ impl UserRecord {
             seen: fields.seen,
             statistics: fields.statistics,
             vector: point.vectors.remove(USER_VECTOR),
+            taste: fields.taste,
             posted: fields.posted,
             revision: fields.revision,
             settled: fields.settled,
@@ -125,8 +146,9 @@ mod tests {
             attributes: [("occupation".to_owned(), "библиотекарь".to_owned())].into(),
             history: vec![HistoryEntry { item, rating: 3.6, time: 874_965_758 }],
             seen: vec![item, ItemId(9.into())],
-            statistics: Statistics { count: 1, mean_rating: Some(3.6) },
+            statistics: Statistics { count: 1, mean_rating: Some(3.6), expected_rating: None },
             vector: Some(vec![0.1, -2.0]),
+            taste: Some(StoredTaste { bias: 0.5, weights: vec![0.25, -1.0] }),
             posted: vec![Posted {
                 key: "order 7".to_owned(),
                 entry: HistoryEntry { item, rating: 3.6, time: 874_965_758 },
@@ -144,6 +166,7 @@ mod tests {
             seen: Vec::new(),
             statistics: Statistics::default(),
             vector: None,
+            taste: None,
             posted: Vec::new(),
             revision: None,
             settled: None,
@@ -152,6 +175,15 @@ mod tests {
         for record in [record(), bare] {
             assert_eq!(UserRecord::from_point(record.to_point()), Ok(record));
         }
+    }
+
+    #[test]
+    fn the_taste_alone_is_the_same_as_in_the_whole_payload() {
+        let whole = record().to_point().payload;
+        let part = record().taste_payload().unwrap();
+        assert_eq!(part.keys().collect::<Vec<_>>(), ["taste"]);
+        assert_eq!(part["taste"], whole["taste"]);
+        assert_eq!(UserRecord { taste: None, ..record() }.taste_payload(), None);
     }
 
     #[test]

@@ -74,12 +74,12 @@ impl Runtime {
         let cold_start = match settings.vectors.source {
             VectorSource::Learned => if_present(&paths.factorisation(), || {
                 let factorisation = Factorisation::load(&paths.factorisation(), dimension)?;
-                Ok(ColdStart::learned(factorisation, embedder.clone()))
+                Ok(ColdStart::learned(factorisation, embedder.clone(), &settings.vectors))
             })?,
             VectorSource::Imported => {
                 let items = self.storage.all_items().await?;
                 let vectors: Vec<_> = items.into_iter().filter_map(|item| item.vector).collect();
-                Some(ColdStart::brought(&vectors, &settings.vectors.factorisation)?)
+                Some(ColdStart::brought(&vectors, &settings.vectors)?)
             }
         };
         Ok(Reranker::new(RerankerParts {
@@ -110,6 +110,7 @@ impl Runtime {
         Interactions::new(InteractionParts {
             settings: self.settings.interactions.clone(),
             import: self.settings.import.clone(),
+            scale: self.settings.rating_scale(),
             storage: self.storage.clone(),
             cold_start: reranker.vectors_of_histories(),
             embedder: embedder.clone(),

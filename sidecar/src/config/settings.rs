@@ -8,6 +8,7 @@ use whyrank_models::autoencoder::AutoencoderSettings;
 use whyrank_models::explainer::ExplainerSettings;
 use whyrank_models::factorisation::FactorisationSettings;
 use whyrank_models::ranker::RankerSettings;
+use whyrank_models::taste::TasteSettings;
 use whyrank_models::text::TextSettings;
 use whyrank_models::weights::{FetchSettings, Manifest, Weights};
 use whyrank_plugin::gateway::GatewaySettings;
@@ -179,6 +180,8 @@ pub struct VectorSettings {
     pub source: VectorSource,
     /// How they are learned; of brought vectors only `dimension` and what fold-in needs count.
     pub factorisation: FactorisationSettings,
+    /// How consumers' tastes are told from their ratings.
+    pub taste: TasteSettings,
 }
 
 /// Where user and item vectors come from.

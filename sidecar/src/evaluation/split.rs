@@ -35,13 +35,12 @@ pub fn divide(
     let mut random = StdRng::seed_from_u64(seed);
     let mut held = vec![false; dataset.interactions.len()];
     for places in by_user.values_mut() {
-        // Interactions of one second keep an order that does not depend on the file's.
-        places.sort_by_key(|place| {
-            let interaction = &dataset.interactions[*place];
-            (interaction.time, &interaction.item)
-        });
-        if kind == SplitKind::Random {
-            places.shuffle(&mut random);
+        // The file's order decides nothing, and neither do the items' names: interactions of one second
+        // are ordered by chance, or data without times would be tested on some items only.
+        places.sort_by_key(|place| &dataset.interactions[*place].item);
+        places.shuffle(&mut random);
+        if kind == SplitKind::Time {
+            places.sort_by_key(|place| dataset.interactions[*place].time);
         }
         let count = (test * places.len() as f32).floor() as usize;
         for place in places.iter().rev().take(count.min(places.len() - 1)) {

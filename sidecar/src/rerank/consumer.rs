@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
+use whyrank_models::taste::Rated;
 use whyrank_plugin::records::ITEM_VECTOR;
 use whyrank_plugin::{ItemId, PointId, Selection, Statistics, UserId, UserRecord};
 
 use super::Reranker;
 use super::request::GivenInteraction;
+use crate::cold_start;
 use crate::features::ConsumerState;
 use crate::http::{ApiError, Cause};
 
@@ -75,8 +77,12 @@ pub(super) async fn of_records(
         let history = latest
             .filter_map(|entry| Some((vectors.get(&entry.item.point())?.clone(), entry.rating)))
             .collect();
-        let state =
-            ConsumerState { vector: record.vector?, history, statistics: record.statistics };
+        let state = ConsumerState {
+            vector: record.vector?,
+            history,
+            taste: cold_start::known(record.taste),
+            statistics: record.statistics,
+        };
         Some(Consumer { user: Some((record.id, record.external_id)), state, seen: record.seen })
     });
     Ok(consumers.collect())
@@ -100,22 +106,24 @@ pub(super) async fn from_history(
         )));
     }
     let mut history = Vec::with_capacity(given.len());
+    let mut expected = Vec::with_capacity(given.len());
     let mut seen = Vec::new();
     for (place, interaction) in given.iter().enumerate() {
         if !interaction.rating.is_finite() {
             return Err(invalid(format!("`history[{place}].rating` is not a finite number")));
         }
-        let vector = match (&interaction.item, &interaction.text) {
+        let (vector, statistics) = match (&interaction.item, &interaction.text) {
             (Some(item), None) => {
                 let id = reranker
                     .storage
                     .item_id(item)
                     .map_err(|error| ApiError::new(Cause::UnknownItem, error.to_string()))?;
                 seen.push(id);
-                known_vector(reranker, id, item, place).await?
+                known_item(reranker, id, item, place).await?
             }
             (None, Some(text)) => {
-                described_vector(reranker, text, &format!("history[{place}].text")).await?
+                let field = format!("history[{place}].text");
+                (described_vector(reranker, text, &field).await?, Statistics::default())
             }
             _ => {
                 let message = format!("`history[{place}]` needs either `item` or `text`");
@@ -123,28 +131,37 @@ pub(super) async fn from_history(
             }
         };
         history.push((vector, interaction.rating));
+        expected.push(reranker.scale.expected(statistics));
     }
-    let vector = reranker.cold_start()?.fold_in(&history)?;
+    let cold_start = reranker.cold_start()?;
+    let vector = cold_start.fold_in(&history)?;
+    let rated: Vec<Rated<'_>> = history
+        .iter()
+        .zip(expected)
+        .map(|((vector, rating), expected)| Rated { vector, expected, rating: *rating })
+        .collect();
+    let taste = cold_start.taste(&rated)?;
     let statistics = Statistics::of(history.iter().map(|(_, rating)| *rating));
     let first = history.len().saturating_sub(reranker.history_length());
     history.drain(..first);
-    Ok(Consumer { user: None, state: ConsumerState { vector, history, statistics }, seen })
+    Ok(Consumer { user: None, state: ConsumerState { vector, history, taste, statistics }, seen })
 }
 
-async fn known_vector(
+async fn known_item(
     reranker: &Reranker,
     id: ItemId,
     external: &str,
     place: usize,
-) -> Result<Vec<f32>, ApiError> {
+) -> Result<(Vec<f32>, Statistics), ApiError> {
     let record = reranker.storage.items(&[id]).await?.pop().flatten().ok_or_else(|| {
         let message = format!("`history[{place}].item` {external:?} is not in the store");
         ApiError::new(Cause::UnknownItem, message)
     })?;
-    record.vector.ok_or_else(|| {
+    let vector = record.vector.ok_or_else(|| {
         let message = format!("item {external:?} has no vector yet; run `whyrank train vectors`");
         ApiError::new(Cause::NotReady, message)
-    })
+    })?;
+    Ok((vector, record.statistics))
 }
 
 /// The item vector of a text; `field` is how an error names where it was given.

@@ -24,7 +24,7 @@ use super::ordering::{Ordering, OrderingOutcome, OrderingSettings};
 use super::ranking::{Example, Known};
 use super::{Trainer, item_text, user_text};
 use crate::features;
-use crate::split::SplitSettings;
+use crate::split::{SplitSettings, earlier};
 use crate::writing::{Pair, PairWriter};
 
 /// Titles of each kind that a plain profile names.
@@ -229,8 +229,7 @@ impl Trainer {
             let Some(place) = places.get(user) else { continue };
             let learner = &complete.learners[*place];
             if learner.vector.is_some() && complete.items.contains_key(&entry.item) {
-                let before = learner.sorted.partition_point(|known| known.time < entry.time);
-                let before = &learner.sorted[..before];
+                let before = earlier(&learner.sorted, entry.time);
                 let entry = *entry;
                 pairs.push(Example { user: *place, before, entry, validation: false });
             }

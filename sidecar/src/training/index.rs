@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use whyrank_models::factorisation::Factorisation;
+use whyrank_models::taste::Rated;
 use whyrank_plugin::{Explanation, ExplanationRecord, ItemId, ItemRecord, UserRecord};
 
 use super::vectors::RowIds;
 use super::{Trainer, item_text};
 use crate::artifacts::load_encoder;
-use crate::cold_start::ColdStart;
+use crate::cold_start::{self, ColdStart};
 use crate::config::VectorSource;
 use crate::writing::CodeMaker;
 
@@ -22,9 +23,9 @@ const STEP: usize = 256;
 /// What indexing did.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct IndexReport {
-    /// Users whose vector was written.
+    /// Users whose vector and taste were written.
     pub users: usize,
-    /// Items whose vector was written.
+    /// Items whose vector and expected rating were written.
     pub items: usize,
     /// Items that training had not met; their vector comes from their text.
     pub new_items: usize,
@@ -66,17 +67,22 @@ impl Trainer {
         match vectors.source {
             VectorSource::Imported => {
                 let brought: Vec<_> = items.iter().filter_map(|item| item.vector.clone()).collect();
-                folder = ColdStart::brought(&brought, &vectors.factorisation)?;
+                folder = ColdStart::brought(&brought, vectors)?;
             }
             VectorSource::Learned => {
                 let path = self.paths.factorisation();
                 let factorisation = Factorisation::load(&path, vectors.factorisation.dimension)?;
                 self.place_items(&mut items, &factorisation, report)?;
-                self.write_items(&items, report).await?;
-                folder = ColdStart::learned(factorisation, self.embedder()?);
+                folder = ColdStart::learned(factorisation, self.embedder()?, vectors);
             }
         }
-        self.write_user_vectors(users, &items, &folder, report).await
+        let histories = users.iter().map(|user| user.history.as_slice());
+        let expected = self.expected_ratings(histories)?;
+        for item in &mut items {
+            item.statistics.expected_rating = expected.of(item.id);
+        }
+        self.write_items(&items, report).await?;
+        self.write_user_places(users, &items, &folder, report).await
     }
 
     /// Gives every item its learned vector, or the one its text predicts if training did not meet it.
@@ -112,7 +118,7 @@ impl Trainer {
     }
 
     async fn write_items(&self, items: &[ItemRecord], report: &mut IndexReport) -> Result<()> {
-        self.progress.begin("writing item vectors", items.len() as u64);
+        self.progress.begin("writing items", items.len() as u64);
         for part in items.chunks(STEP) {
             self.storage.write_items(part).await?;
             report.items += part.len();
@@ -122,51 +128,65 @@ impl Trainer {
         Ok(())
     }
 
-    /// Folds every user in from the whole history. A vector that was brought stays as it is.
-    async fn write_user_vectors(
+    /// Folds every user in from the whole history, and finds the taste behind it. A vector that was
+    /// brought stays as it is.
+    async fn write_user_places(
         &self,
         users: Vec<UserRecord>,
         items: &[ItemRecord],
         folder: &ColdStart,
         report: &mut IndexReport,
     ) -> Result<()> {
-        let vectors: HashMap<ItemId, &Vec<f32>> =
-            items.iter().filter_map(|item| Some((item.id, item.vector.as_ref()?))).collect();
+        let scale = self.settings.rating_scale();
+        let known: HashMap<ItemId, (&Vec<f32>, f32)> = items
+            .iter()
+            .filter_map(|item| {
+                let expected = scale.expected(item.statistics);
+                Some((item.id, (item.vector.as_ref()?, expected)))
+            })
+            .collect();
         let profiles = self.embed_profiles(folder, &users)?;
         self.progress.begin("writing user vectors", users.len() as u64);
         let brought = self.settings.vectors.source == VectorSource::Imported;
         let mut changed = Vec::with_capacity(STEP);
         for (row, mut user) in users.into_iter().enumerate() {
-            if brought && user.vector.is_some() {
-                continue;
-            }
-            let history: Vec<(Vec<f32>, f32)> = user
+            let rated: Vec<Rated<'_>> = user
                 .history
                 .iter()
-                .filter_map(|entry| Some(((*vectors.get(&entry.item)?).clone(), entry.rating)))
+                .filter_map(|entry| {
+                    let (vector, expected) = known.get(&entry.item)?;
+                    Some(Rated { vector, expected: *expected, rating: entry.rating })
+                })
                 .collect();
+            user.taste = Some(cold_start::stored(folder.taste(&rated)?));
+            let history: Vec<(Vec<f32>, f32)> =
+                rated.iter().map(|rated| (rated.vector.to_vec(), rated.rating)).collect();
             let profile = profiles.as_ref().map(|table| table.row(row).to_vec());
             // A user without history and profile has no place among the items yet.
-            if history.is_empty() && profile.is_none() {
+            if brought && user.vector.is_some() {
+                // Not written again: it is theirs.
+                user.vector = None;
+            } else if history.is_empty() && profile.is_none() {
                 continue;
+            } else {
+                user.vector = Some(folder.fold_in_with(&history, profile.as_deref())?);
             }
-            user.vector = Some(folder.fold_in_with(&history, profile.as_deref())?);
             changed.push(user);
             if changed.len() == STEP {
-                self.write_users(&mut changed, report).await?;
+                self.write_places(&mut changed, report).await?;
             }
         }
-        self.write_users(&mut changed, report).await?;
+        self.write_places(&mut changed, report).await?;
         self.progress.end();
         Ok(())
     }
 
-    async fn write_users(
+    async fn write_places(
         &self,
         changed: &mut Vec<UserRecord>,
         report: &mut IndexReport,
     ) -> Result<()> {
-        self.storage.write_user_vectors(changed).await?;
+        self.storage.write_places(changed).await?;
         report.users += changed.len();
         self.progress.advance(report.users as u64);
         changed.clear();

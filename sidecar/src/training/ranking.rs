@@ -11,6 +11,7 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 use whyrank_models::explainer::Explainer;
 use whyrank_models::ranker::{CandidateInput, RankerExamples, RankerReport, TrainedRanker};
+use whyrank_models::taste::{Rated, Taste};
 use whyrank_plugin::{Codes, HistoryEntry, ItemId, Statistics, UserId, UserRecord};
 
 use super::Trainer;
@@ -18,7 +19,7 @@ use crate::artifacts::{self, load_encoder};
 use crate::cold_start::ColdStart;
 use crate::config::VectorSource;
 use crate::features::{self, ConsumerState};
-use crate::split::{Parts, SplitSettings, oldest_first};
+use crate::split::{Divided, Parts, SplitSettings};
 
 /// What training the ranker used and reached.
 #[derive(Debug, Clone, Serialize)]
@@ -46,6 +47,8 @@ pub(super) struct Learner {
     pub(super) parts: Parts,
     /// From the history part only; none for a consumer without any place among the items.
     pub(super) vector: Option<Vec<f32>>,
+    /// From the history part only.
+    pub(super) taste: Taste,
     pub(super) statistics: Statistics,
 }
 
@@ -129,7 +132,7 @@ impl Trainer {
         if vectors.is_empty() {
             bail!("no item has a vector yet: run `whyrank train vectors` and `whyrank index`");
         }
-        let learners = self.learners(users, &vectors, split)?;
+        let mut learners = self.learners(users, &vectors, split)?;
         // Of items, too, only what the history parts say may be known.
         let mut ratings: HashMap<ItemId, Vec<f32>> = HashMap::new();
         for learner in &learners {
@@ -137,14 +140,40 @@ impl Trainer {
                 ratings.entry(entry.item).or_default().push(entry.rating);
             }
         }
-        let items = vectors
+        let histories = learners.iter().map(|learner| &learner.sorted[..learner.parts.history_end]);
+        let expected = self.expected_ratings(histories)?;
+        let items: HashMap<ItemId, (Vec<f32>, Statistics)> = vectors
             .into_iter()
             .map(|(id, vector)| {
-                let statistics = Statistics::of(ratings.remove(&id).unwrap_or_default());
+                let statistics = Statistics {
+                    expected_rating: expected.of(id),
+                    ..Statistics::of(ratings.remove(&id).unwrap_or_default())
+                };
                 (id, (vector, statistics))
             })
             .collect();
+        for learner in &mut learners {
+            learner.taste = self.taste(&learner.sorted[..learner.parts.history_end], &items)?;
+        }
         Ok(Known { learners, items })
+    }
+
+    /// The taste behind a history, as indexing finds it.
+    fn taste(
+        &self,
+        history: &[HistoryEntry],
+        items: &HashMap<ItemId, (Vec<f32>, Statistics)>,
+    ) -> Result<Taste> {
+        let scale = self.settings.rating_scale();
+        let rated: Vec<Rated<'_>> = history
+            .iter()
+            .filter_map(|entry| {
+                let (vector, statistics) = items.get(&entry.item)?;
+                let expected = scale.expected(*statistics);
+                Some(Rated { vector, expected, rating: entry.rating })
+            })
+            .collect();
+        Ok(Taste::learn(&rated, &self.settings.vectors.taste)?)
     }
 
     fn learners(
@@ -157,19 +186,18 @@ impl Trainer {
         let brought = settings.source == VectorSource::Imported;
         let folder = if brought {
             let table: Vec<_> = vectors.values().cloned().collect();
-            ColdStart::brought(&table, &settings.factorisation)?
+            ColdStart::brought(&table, settings)?
         } else {
             let path = self.paths.factorisation();
             let dimension = settings.factorisation.dimension;
             let factorisation =
                 whyrank_models::factorisation::Factorisation::load(&path, dimension)?;
-            ColdStart::learned(factorisation, self.embedder()?)
+            ColdStart::learned(factorisation, self.embedder()?, settings)
         };
         let profiles = self.embed_profiles(&folder, &users)?;
         let mut learners = Vec::with_capacity(users.len());
         for (row, record) in users.into_iter().enumerate() {
-            let sorted = oldest_first(&record.history);
-            let parts = split.parts(sorted.len());
+            let Divided { sorted, parts } = split.divide(record.id, &record.history);
             let known = &sorted[..parts.history_end];
             let history: Vec<(Vec<f32>, f32)> = known
                 .iter()
@@ -182,7 +210,8 @@ impl Trainer {
                 Some(folder.fold_in_with(&history, profile.as_deref())?)
             };
             let statistics = Statistics::of(known.iter().map(|entry| entry.rating));
-            learners.push(Learner { record, sorted, parts, vector, statistics });
+            let taste = Taste::default();
+            learners.push(Learner { record, sorted, parts, vector, taste, statistics });
         }
         Ok(learners)
     }
@@ -247,8 +276,12 @@ impl Trainer {
         let history = recent.iter().filter_map(|entry| {
             known.items.get(&entry.item).map(|(vector, _)| (vector.clone(), entry.rating))
         });
-        let consumer =
-            ConsumerState { vector, history: history.collect(), statistics: learner.statistics };
+        let consumer = ConsumerState {
+            vector,
+            history: history.collect(),
+            taste: learner.taste.clone(),
+            statistics: learner.statistics,
+        };
         let scale = self.settings.rating_scale();
         let context = features::context(&consumer, item, *statistics, scale);
         Ok((consumer, item.clone(), context))
