@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use whyrank_models::progress::Progress;
 use whyrank_plugin::{
-    HistoryEntry, ItemId, ItemRecord, PointId, Selection, Statistics, UserId, UserRecord, records,
+    HistoryEntry, ItemId, ItemRecord, PointId, Selection, Statistics, UserId, UserRecord,
 };
 
 use crate::import::{Attribute, Dataset, ImportedInteraction};
