@@ -18,7 +18,9 @@ use super::runtime::Runtime;
 use super::train::{interruptible, trainer};
 use crate::archive::TextArchive;
 use crate::config::Settings;
-use crate::evaluation::{EvaluationReport, FinishedRun, Versus, divide, page, share_of};
+use crate::evaluation::{
+    EvaluationReport, FinishedRun, Versus, divide, page, read_answers, share_of, write_split,
+};
 use crate::generator::{GeneratorKind, Prompts};
 use crate::import::{Dataset, ImportedInteraction};
 use crate::ingest::ingest;
@@ -75,6 +77,8 @@ pub(super) async fn evaluate(
     let fingerprint = fingerprint(&settings, kind, &training, &test)?;
     let folder = arguments.output;
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    write_split(&folder, &training.interactions, &test)?;
+    let peers = read_answers(&folder, test.len())?;
     let generator = format!("{kind:?}").to_lowercase();
     // The template is faster than a search in a file.
     let archive = if kind == GeneratorKind::Template {
@@ -101,7 +105,7 @@ pub(super) async fn evaluate(
             runs.push(evaluation.run(*share, *seed, &mut last).await?);
         }
     }
-    let report = EvaluationReport::new(plan, &generator, &evaluation.fingerprint, &runs);
+    let report = EvaluationReport::new(plan, &generator, &evaluation.fingerprint, &runs, &peers);
     let path = evaluation.folder.join("report.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&report)?)
         .with_context(|| format!("writing {}", path.display()))?;
@@ -314,6 +318,24 @@ fn describe(report: &EvaluationReport, path: &Path) -> String {
                 found.more.high,
             );
         }
+    }
+    if !report.peers.is_empty() {
+        let mut table = Table::new();
+        table.load_preset(UTF8_HORIZONTAL_ONLY);
+        table.set_header(["others", "package", "RMSE", "MAE", "AUC", "RMSE of both", "95 % apart"]);
+        for one in &report.peers {
+            let versus = one.both_against_it.as_ref();
+            table.add_row([
+                one.peer.name.clone(),
+                one.peer.package.clone(),
+                format!("{:.4}", one.peer.rmse),
+                format!("{:.4}", one.peer.mae),
+                one.peer.auc.map_or("-".to_owned(), |area| format!("{area:.4}")),
+                versus.map_or("-".to_owned(), |v| format!("{:+.2} %", v.rmse_better_percent)),
+                versus.map_or("-", |v| if v.significant { "yes" } else { "no" }).to_owned(),
+            ]);
+        }
+        text += &format!("Models of others on all of the training data\n{table}\n");
     }
     text + &format!("A positive number is better. The report is in {}", path.display())
 }

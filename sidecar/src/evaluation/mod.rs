@@ -2,15 +2,17 @@
 //! and intervals. What is judged is held apart before anything is learned or written.
 
 mod page;
+mod peers;
 mod report;
 mod split;
 
 use serde::{Deserialize, Serialize};
 
 pub use page::page;
+pub use peers::{PeerAnswers, PeerSummary, read_answers, write_split};
 pub use report::{
-    ArmSummary, CalibrationBin, EvaluationReport, OrderSummary, OrderingSummary, ShareSummary,
-    Versus,
+    ArmSummary, CalibrationBin, EvaluationReport, OrderSummary, OrderingSummary, PeerComparison,
+    ShareSummary, Versus,
 };
 pub use split::{SplitKind, divide, share_of};
 

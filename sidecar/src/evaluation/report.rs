@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use whyrank_models::metrics::{Interval, bootstrap};
 
-use super::{EvaluationSettings, FinishedRun};
+use super::{EvaluationSettings, FinishedRun, PeerAnswers, PeerSummary};
 use crate::training::{Arm, ArmOutcome, Faithfulness, OrderOutcome};
 
 /// Share of the samples that an interval holds.
@@ -28,6 +28,19 @@ pub struct EvaluationReport {
     pub seeds: Vec<u64>,
     /// One for each share of the training data.
     pub shares: Vec<ShareSummary>,
+    /// Models of others on all of the training data, if they were asked; the best RMSE first.
+    #[serde(default)]
+    pub peers: Vec<PeerComparison>,
+}
+
+/// The full method against a model of others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerComparison {
+    /// How the other did.
+    #[serde(flatten)]
+    pub peer: PeerSummary,
+    /// How much better both explanations with all features predict the same test pairs.
+    pub both_against_it: Option<Versus>,
 }
 
 /// All arms on one share of the training data.
@@ -131,7 +144,13 @@ impl EvaluationReport {
         generator: &str,
         fingerprint: &str,
         runs: &[FinishedRun],
+        peers: &[PeerAnswers],
     ) -> Self {
+        let whole: Vec<&FinishedRun> =
+            runs.iter().filter(|run| (run.share - 1.0).abs() < f32::EPSILON).collect();
+        let mut peers: Vec<PeerComparison> =
+            peers.iter().filter_map(|peer| beside(peer, &whole, settings.resamples)).collect();
+        peers.sort_by(|left, right| left.peer.rmse.total_cmp(&right.peer.rmse));
         let shares = settings.shares.iter().filter_map(|share| {
             let of_share: Vec<&FinishedRun> =
                 runs.iter().filter(|run| run.share == *share).collect();
@@ -143,6 +162,7 @@ impl EvaluationReport {
             generator: generator.to_owned(),
             seeds: settings.seeds.clone(),
             shares: shares.collect(),
+            peers,
         }
     }
 }
@@ -259,6 +279,30 @@ fn outcomes<'a>(runs: &[&'a FinishedRun], arm: Arm) -> Vec<&'a ArmOutcome> {
     runs.iter().flat_map(|run| run.outcome.arms.iter().filter(move |one| one.arm == arm)).collect()
 }
 
+/// The full method beside a model of others, on the test pairs that all runs have.
+fn beside(peer: &PeerAnswers, runs: &[&FinishedRun], resamples: usize) -> Option<PeerComparison> {
+    let first = &runs.first()?.outcome;
+    let places = &first.places;
+    if runs.iter().any(|run| run.outcome.places != *places) {
+        return None;
+    }
+    let summary = peer.summary(places, &first.actual, &first.liked);
+    let both = outcomes(runs, Arm::Both);
+    let theirs = peer.squared_errors(places, &first.actual);
+    let less: Vec<f64> = theirs
+        .iter()
+        .enumerate()
+        .map(|(pair, theirs)| {
+            let actual = f64::from(first.actual[pair]);
+            let ours = both.iter().map(|one| (f64::from(one.ratings[pair]) - actual).powi(2));
+            theirs - ours.sum::<f64>() / both.len() as f64
+        })
+        .collect();
+    let ours = both.iter().map(|one| one.rmse).sum::<f64>() / both.len() as f64;
+    let both_against_it = versus(ours, summary.rmse, &less, resamples);
+    Some(PeerComparison { peer: summary, both_against_it })
+}
+
 /// Pairs are the unit of the bootstrap: a seed's error on a pair is not independent of another's, so
 /// that their mean is one value.
 fn compare(runs: &[&FinishedRun], arm: Arm, other: Arm, resamples: usize) -> Option<Versus> {
@@ -275,11 +319,14 @@ fn compare(runs: &[&FinishedRun], arm: Arm, other: Arm, resamples: usize) -> Opt
             of_seed.sum::<f64>() / runs.len() as f64
         })
         .collect();
-    let interval = bootstrap(&less, CONFIDENCE, resamples, BOOTSTRAP_SEED)?;
     let mean = |outcomes: &[&ArmOutcome]| {
         outcomes.iter().map(|outcome| outcome.rmse).sum::<f64>() / outcomes.len() as f64
     };
-    let (ours, theirs) = (mean(&ours), mean(&theirs));
+    versus(mean(&ours), mean(&theirs), &less, resamples)
+}
+
+fn versus(ours: f64, theirs: f64, less: &[f64], resamples: usize) -> Option<Versus> {
+    let interval = bootstrap(less, CONFIDENCE, resamples, BOOTSTRAP_SEED)?;
     Some(Versus {
         rmse_better_percent: 100.0 * (theirs - ours) / theirs,
         significant: interval.low > 0.0 || interval.high < 0.0,
@@ -313,6 +360,7 @@ mod tests {
             validation_pairs: 1,
             test_pairs: 200,
             written_by_llm: 0,
+            places: (0..200).collect(),
             actual,
             liked: (0..200).map(|pair| pair % 4 == 0).collect(),
             arms: arms.to_vec(),
@@ -335,7 +383,7 @@ mod tests {
     fn orders_and_calibration_match_hand_values() {
         let runs: Vec<_> = (1..3).map(|seed| run(seed, |_, _| 0.1)).collect();
         let settings = EvaluationSettings { shares: vec![1.0], ..EvaluationSettings::default() };
-        let report = EvaluationReport::new(&settings, "template", "", &runs);
+        let report = EvaluationReport::new(&settings, "template", "", &runs, &[]);
         let ordering = report.shares[0].ordering.as_ref().expect("asked for");
         assert_eq!((ordering.consumers, ordering.orders.len()), (10, 1 + Arm::ALL.len()));
         let of = |arm| ordering.orders.iter().find(|order| order.arm == arm).expect("there");
@@ -365,11 +413,32 @@ mod tests {
             })
             .collect();
         let settings = EvaluationSettings { shares: vec![1.0], ..EvaluationSettings::default() };
-        let report = EvaluationReport::new(&settings, "template", "", &runs);
+        let report = EvaluationReport::new(&settings, "template", "", &runs, &[]);
         let both = arm(&report, Arm::Both).versus_features.as_ref().expect("not itself");
         assert!(both.significant && (both.rmse_better_percent - 50.0).abs() < 1e-3, "{both:?}");
         let shuffled = arm(&report, Arm::Shuffled).versus_features.as_ref().expect("not itself");
         assert!(!shuffled.significant, "{shuffled:?}");
         assert!(arm(&report, Arm::Features).versus_features.is_none());
+    }
+
+    #[test]
+    fn the_method_is_set_beside_the_best_of_others_first() {
+        let runs: Vec<_> = (1..3).map(|seed| run(seed, |_, _| 0.5)).collect();
+        let settings = EvaluationSettings { shares: vec![1.0], ..EvaluationSettings::default() };
+        let peer = |name: &str, error: f32| PeerAnswers {
+            name: name.to_owned(),
+            package: "p 1".to_owned(),
+            ratings: vec![vec![3.0 + error; 200]],
+        };
+        let peers = [peer("worse", 1.0), peer("better", 0.25)];
+        let report = EvaluationReport::new(&settings, "template", "", &runs, &peers);
+        let names: Vec<&str> = report.peers.iter().map(|one| one.peer.name.as_str()).collect();
+        assert_eq!(names, ["better", "worse"]);
+        let percent = |place: usize| {
+            let versus = report.peers[place].both_against_it.as_ref().expect("200 pairs");
+            assert!(versus.significant);
+            versus.rmse_better_percent
+        };
+        assert!((percent(0) + 100.0).abs() < 1e-3 && (percent(1) - 50.0).abs() < 1e-3);
     }
 }

@@ -118,6 +118,8 @@ pub struct ComparisonOutcome {
     pub test_pairs: usize,
     /// Pairs whose explanation an LLM wrote; the template wrote the others.
     pub written_by_llm: usize,
+    /// The place of each test pair among those that were given; some are of unknown items.
+    pub places: Vec<usize>,
     /// What the test pairs were rated, in their order.
     pub actual: Vec<f32>,
     /// Whether they were liked.
@@ -135,6 +137,8 @@ pub(super) struct Examples<'a> {
     pub(super) pairs: Vec<Example<'a>>,
     /// The first place of the test.
     pub(super) test: usize,
+    /// The place of each test pair among those that were given.
+    places: Vec<usize>,
 }
 
 impl Examples<'_> {
@@ -204,6 +208,7 @@ impl Trainer {
             validation_pairs,
             test_pairs: actual.len(),
             written_by_llm,
+            places: examples.places.clone(),
             actual,
             liked,
             arms,
@@ -225,13 +230,15 @@ impl Trainer {
             .enumerate()
             .map(|(place, learner)| (learner.record.id, place))
             .collect();
-        for (user, entry) in test {
+        let mut given = Vec::with_capacity(test.len());
+        for (number, (user, entry)) in test.iter().enumerate() {
             let Some(place) = places.get(user) else { continue };
             let learner = &complete.learners[*place];
             if learner.vector.is_some() && complete.items.contains_key(&entry.item) {
                 let before = earlier(&learner.sorted, entry.time);
                 let entry = *entry;
                 pairs.push(Example { user: *place, before, entry, validation: false });
+                given.push(number);
             }
         }
         let validation = pairs.iter().filter(|example| example.validation).count();
@@ -241,7 +248,7 @@ impl Trainer {
             "there are {training} pairs to train on, {validation} to stop training and {test} to test; \
              each part needs more: see `split` and `training.maximum_pairs`"
         );
-        Ok(Examples { learned, complete, pairs, test: first })
+        Ok(Examples { learned, complete, pairs, test: first, places: given })
     }
 
     /// The texts of all examples, positive and negative, and how many an LLM wrote.
