@@ -3,7 +3,7 @@
 //! graceful end.
 
 use std::fmt;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,6 +137,18 @@ impl Tls {
     pub fn replace(&self, config: ServerConfig) {
         self.in_force.reload_from_config(Arc::new(config));
     }
+}
+
+/// Takes an address; port 0 takes a free one. The address that was taken comes with the listener, which
+/// is non-blocking.
+///
+/// # Errors
+/// When the address is taken, or not one of this machine.
+pub fn listen(address: &str) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
 }
 
 /// Serves until `shutdown` fires; requests in hand may then end within `grace`. The listener must be

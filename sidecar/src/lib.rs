@@ -15,6 +15,7 @@
 //! - [`audience`] asks the same ranker the other way round: which consumers an item or a campaign reaches;
 //! - [`insights`] tells a seller why an item ranks where it ranks, and what would change;
 //! - `console` makes pages for people of the same answers;
+//! - `reload` brings keys and certificates that have changed into force;
 //! - [`http`] and [`cli`] are the surfaces, [`metrics`] and [`progress`] tell what is going on.
 //!
 //! Invariants: no request waits for the LLM unless it asked to; the generator never sees the label of
@@ -45,6 +46,7 @@ pub mod interactions;
 pub mod metrics;
 pub mod progress;
 pub mod queue;
+mod reload;
 pub mod rerank;
 pub mod split;
 pub mod staleness;

@@ -19,8 +19,8 @@ use tracing::Instrument;
 use super::queries::{Answers, Arrangement, Asked, Fetched, Placed, Queries, Route, Unread};
 use super::upstream::grpc_failed;
 use super::{
-    ConsumerReference, DEGRADED_HEADER, GATEWAY_CANCELLED, GatewayScore, Inner, MODE_HEADER, Mode, Protocol,
-    RerankFault, RerankTask, STATE_HEADER, USER_HEADER, rest,
+    ConsumerReference, DEGRADED_HEADER, GATEWAY_CANCELLED, GatewayScore, Inner, MODE_HEADER, Mode,
+    Protocol, RerankFault, RerankTask, STATE_HEADER, USER_HEADER, rest,
 };
 use crate::domain::{Candidate, Ranked};
 use crate::id::{ItemId, PointId};

@@ -119,13 +119,8 @@ impl BoundGateway {
 }
 
 fn listen(setting: &'static str, address: &str) -> Result<(TcpListener, SocketAddr), GatewayError> {
-    let bind = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let bound = listener.local_addr()?;
-        Ok((listener, bound))
-    };
-    bind().map_err(|source| GatewayError::Listen { setting, address: address.to_owned(), source })
+    let failed = |source| GatewayError::Listen { setting, address: address.to_owned(), source };
+    serving::listen(address).map_err(failed)
 }
 
 impl GatewaySettings {

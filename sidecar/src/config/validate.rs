@@ -1,6 +1,7 @@
 //! What only the meaning of the settings can tell: ranges, and settings that must fit each other.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use super::load::Loaded;
 use super::settings::{Settings, VectorSource};
@@ -34,10 +35,11 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "evaluation.seeds",
         "must be two seeds or more: one has no spread",
     );
-    let unusable = server.keys.iter().find_map(AccessKey::fault);
+    let keys = server.all_keys();
+    let unusable = keys.iter().find_map(AccessKey::fault);
     check(unusable.is_none(), "server.keys", unusable.as_deref().unwrap_or_default());
-    let names: HashSet<&str> = server.keys.iter().map(|key| key.name.as_str()).collect();
-    check(names.len() == server.keys.len(), "server.keys", "must not have a name twice");
+    let names: HashSet<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+    check(names.len() == keys.len(), "server.keys", "must not have a name twice");
     let ordering = &evaluation.ordering;
     check(ordering.candidates > 0, "evaluation.ordering.candidates", "must be at least 1");
     check(ordering.cutoff > 0, "evaluation.ordering.cutoff", "must be at least 1");
@@ -168,7 +170,7 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "insights.epsilon",
         "must be a number above 0",
     );
-    let sellers = server.keys.iter().any(|key| key.role == KeyRole::Seller);
+    let sellers = keys.iter().any(|key| key.role == KeyRole::Seller);
     check(
         !sellers || insights.noise_secret.as_ref().is_some_and(|secret| !secret.is_empty()),
         "insights.noise_secret",
@@ -202,7 +204,7 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
     check(evidence.liked + evidence.disliked >= 1, "evidence.liked", "needs at least one item");
     check(settings.training.maximum_pairs >= 2, "training.maximum_pairs", "must be at least 2");
     check(
-        server.address.parse::<std::net::SocketAddr>().is_ok(),
+        server.address.parse::<SocketAddr>().is_ok(),
         "server.address",
         "must be an address and a port, such as \"127.0.0.1:6380\"",
     );
@@ -222,7 +224,7 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         ("gateway.grpc_address", &gateway.grpc_address),
     ] {
         check(
-            address.parse::<std::net::SocketAddr>().is_ok(),
+            address.parse::<SocketAddr>().is_ok(),
             key,
             "must be an address and a port, such as \"127.0.0.1:6343\"",
         );
@@ -237,14 +239,39 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         check(number >= 1, key, "must be at least 1");
     }
     check(
-        gateway.upstream_api_key.is_none() || !gateway.api_keys.is_empty(),
+        gateway.upstream_api_key.is_none() || !gateway.keys().clients.is_empty(),
         "gateway.upstream_api_key",
         "needs `gateway.api_keys`, or everyone who reaches the gateway has the server's key",
     );
+    for (section, certificate, key, authority) in [
+        (
+            "gateway",
+            &gateway.certificate,
+            &gateway.certificate_key,
+            &gateway.client_certificate_authority,
+        ),
+        (
+            "server",
+            &server.certificate,
+            &server.certificate_key,
+            &server.client_certificate_authority,
+        ),
+    ] {
+        check(
+            certificate.is_some() == key.is_some(),
+            &format!("{section}.certificate"),
+            &format!("and `{section}.certificate_key` must be given together"),
+        );
+        check(
+            authority.is_none() || certificate.is_some(),
+            &format!("{section}.client_certificate_authority"),
+            &format!("needs `{section}.certificate`: clients prove themselves through TLS alone"),
+        );
+    }
     check(
-        gateway.certificate.is_some() == gateway.certificate_key.is_some(),
-        "gateway.certificate",
-        "and `gateway.certificate_key` must be given together",
+        server.health_address.as_ref().is_none_or(|address| address.parse::<SocketAddr>().is_ok()),
+        "server.health_address",
+        "must be an address and a port, such as \"127.0.0.1:6381\"",
     );
     check(!gateway.payload_key.is_empty(), "gateway.payload_key", "must not be empty");
     check(queue.live >= 1, "queue.live", "must be at least 1");
@@ -325,6 +352,12 @@ mod tests {
         check("[audience]\nthreshold = 1.5\n", "line 2: audience.threshold: is a probability");
         check("[gateway]\nupstream_api_key = \"k\"\n", "line 2: gateway.upstream_api_key");
         check("[gateway]\ncertificate = \"c.pem\"\n", "line 2: gateway.certificate");
+        check("[server]\ncertificate_key = \"k.pem\"\n", "server.certificate: and `server");
+        check(
+            "[server]\nclient_certificate_authority = \"ca.pem\"\n",
+            "line 2: server.client_certificate_authority: needs `server.certificate`",
+        );
+        check("[server]\nhealth_address = \"here\"\n", "line 2: server.health_address");
         check(
             "[rerank]\ndeadline_milliseconds = 20000\n",
             "must be shorter than `server.timeout_seconds`",
