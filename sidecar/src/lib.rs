@@ -16,7 +16,8 @@
 //! - [`insights`] tells a seller why an item ranks where it ranks, and what would change;
 //! - `console` makes pages for people of the same answers;
 //! - `reload` brings keys and certificates that have changed into force;
-//! - [`http`] and [`cli`] are the surfaces, [`metrics`] and [`progress`] tell what is going on.
+//! - [`http`] and [`cli`] are the surfaces, [`metrics`], [`telemetry`] and [`progress`] tell
+//!   what is going on.
 //!
 //! Invariants: no request waits for the LLM unless it asked to; the generator never sees the label of
 //! the pair it explains; an answer is a permutation of what was retrieved, cut at the limit; what is
@@ -51,5 +52,6 @@ pub mod rerank;
 pub mod split;
 pub mod staleness;
 pub mod storage;
+pub mod telemetry;
 pub mod training;
 pub mod writing;

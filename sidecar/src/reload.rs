@@ -114,14 +114,14 @@ impl Reloading {
         let fresh = config::read(self.settings.source.as_deref())?;
         // No keys would let everybody in. That is for the operator to say by a restart, not for a file
         // that was emptied by mistake.
-        let had_keys = !self.settings.server.all_keys().is_empty();
-        if had_keys && fresh.server.all_keys().is_empty() {
+        if self.api.has_keys() && fresh.server.all_keys().is_empty() {
             bail!(
                 "`server.keys` would be empty, which lets everybody in; restart if that is meant"
             );
         }
-        let (old, new) = (self.settings.gateway.keys(), fresh.gateway.keys());
-        if self.gateway.is_some() && !old.clients.is_empty() && new.clients.is_empty() {
+        let new = fresh.gateway.keys();
+        let asks = self.gateway.as_ref().is_some_and(|(gateway, _)| gateway.has_keys());
+        if asks && new.clients.is_empty() {
             bail!(
                 "`gateway.api_keys` would be empty, which lets everybody in; restart if that is meant"
             );

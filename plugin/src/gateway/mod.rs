@@ -209,6 +209,11 @@ impl Gateway {
         Self { inner: Arc::new(inner) }
     }
 
+    /// Whether clients must have one of the gateway's keys.
+    pub fn has_keys(&self) -> bool {
+        !self.inner.keys.load().clients.is_empty()
+    }
+
     /// From the next request on these keys count, in all clones.
     pub fn replace_keys(&self, keys: GatewayKeys) {
         self.inner.keys.store(Arc::new(keys));

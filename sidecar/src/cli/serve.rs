@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
+use whyrank_plugin::gateway::Protocol;
 use whyrank_plugin::serving::{self, Tls};
 
 use super::Role;
@@ -15,6 +17,7 @@ use crate::inference::Inference;
 use crate::queue::{self, Started, WritingDesk};
 use crate::reload::{Asked, Reloading};
 use crate::staleness::Freshness;
+use crate::telemetry;
 use crate::writing::PairWriter;
 
 pub(super) async fn serve(settings: Settings, roles: &[Role]) -> Result<()> {
@@ -148,7 +151,7 @@ pub(super) async fn serve_with(
     };
     let passing = async {
         let Some(gateway) = gateway else { return Ok(()) };
-        let served = gateway.serve(|_, router| router, shutdown.clone(), grace).await;
+        let served = gateway.serve(observed, shutdown.clone(), grace).await;
         let served = served.context("serving the gateway");
         shutdown.cancel();
         served
@@ -159,6 +162,17 @@ pub(super) async fn serve_with(
     }
     runtime.close().await?;
     served.and(passed)
+}
+
+/// The gateway's requests have ids and spans as the API's have.
+fn observed(protocol: Protocol, router: Router) -> Router {
+    let surface = match protocol {
+        Protocol::Rest => "gateway rest",
+        Protocol::Grpc => "gateway grpc",
+    };
+    router.layer(axum::middleware::from_fn(move |request, next| {
+        telemetry::observe(surface, request, next)
+    }))
 }
 
 /// Ends when the process is asked to stop.

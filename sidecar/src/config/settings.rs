@@ -30,6 +30,7 @@ use crate::queue::QueueSettings;
 use crate::rerank::RerankSettings;
 use crate::split::SplitSettings;
 use crate::storage::StoreSettings;
+use crate::telemetry::ObservabilitySettings;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,6 +80,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The gateway on Qdrant's own protocol.
     pub gateway: GatewaySettings,
+    /// The log and traces.
+    pub observability: ObservabilitySettings,
     /// Comparisons on held-back pairs.
     pub evaluation: EvaluationSettings,
     /// The demonstration.
@@ -113,6 +116,7 @@ impl Default for Settings {
             interactions: InteractionSettings::default(),
             server: ServerSettings::default(),
             gateway: GatewaySettings::default(),
+            observability: ObservabilitySettings::default(),
             evaluation: EvaluationSettings::default(),
             demo: DemoSettings::default(),
             source: None,

@@ -273,6 +273,23 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "server.health_address",
         "must be an address and a port, such as \"127.0.0.1:6381\"",
     );
+    let observability = &settings.observability;
+    check(
+        (0.0..=1.0).contains(&observability.otlp_sample),
+        "observability.otlp_sample",
+        "is a share: it must be from 0 to 1",
+    );
+    check(
+        observability.otlp_timeout_seconds >= 1,
+        "observability.otlp_timeout_seconds",
+        "must be at least 1",
+    );
+    let endpoint = observability.otlp_endpoint.as_deref();
+    check(
+        endpoint.is_none_or(|url| url.starts_with("http://") || url.starts_with("https://")),
+        "observability.otlp_endpoint",
+        "must begin with `http://` or `https://`, such as \"http://localhost:4317\"",
+    );
     check(!gateway.payload_key.is_empty(), "gateway.payload_key", "must not be empty");
     check(queue.live >= 1, "queue.live", "must be at least 1");
     for (key, number) in [
@@ -357,6 +374,8 @@ mod tests {
             "[server]\nclient_certificate_authority = \"ca.pem\"\n",
             "line 2: server.client_certificate_authority: needs `server.certificate`",
         );
+        check("[observability]\notlp_sample = 2.0\n", "line 2: observability.otlp_sample");
+        check("[observability]\notlp_endpoint = \"x:1\"\n", "line 2: observability.otlp_endpoint");
         check("[server]\nhealth_address = \"here\"\n", "line 2: server.health_address");
         check(
             "[rerank]\ndeadline_milliseconds = 20000\n",

@@ -6,6 +6,7 @@ mod authentication;
 mod callers;
 mod compare;
 mod console;
+pub(crate) mod deadline;
 mod error;
 mod explain;
 mod health;
@@ -47,6 +48,7 @@ use crate::metrics::{CANCELLED, Metrics};
 use crate::queue::{Jobs, MissingPairs, WritingDesk};
 use crate::rerank::Reranker;
 use crate::storage::Storage;
+use crate::telemetry;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -164,12 +166,16 @@ impl Api {
         // Only work is admitted by count; health and metrics must answer when the server is full.
         router
             .route("/", axum::routing::post(inference::infer))
+            .layer(axum::middleware::from_fn(deadline::keep))
             .layer(axum::middleware::from_fn_with_state(self.clone(), admission::admit))
             .layer(DefaultBodyLimit::max(self.inner.settings.maximum_body_bytes))
             .route("/openapi.json", open_api)
             // Outermost: who may not ask takes no place and is read no body of.
             .layer(axum::middleware::from_fn_with_state(self.clone(), authentication::authenticate))
             .merge(self.console())
+            .layer(axum::middleware::from_fn(|request, next| {
+                telemetry::observe("api", request, next)
+            }))
             .merge(health::router())
             .with_state(self.clone())
     }
@@ -197,6 +203,11 @@ impl Api {
     /// The description that `/openapi.json` answers.
     pub fn open_api() -> utoipa::openapi::OpenApi {
         Self::routes().split_for_parts().1
+    }
+
+    /// Whether callers must have a key.
+    pub(crate) fn has_keys(&self) -> bool {
+        !self.inner.callers.none()
     }
 
     /// From the next request on these keys and their limits count; sessions of the console that began with
