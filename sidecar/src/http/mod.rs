@@ -240,6 +240,11 @@ impl Api {
         served
     }
 
+    /// To be kept until there is an answer.
+    fn unanswered(&self, route: &'static str) -> Unanswered {
+        Unanswered { metrics: self.inner.metrics.clone(), route, answered: false }
+    }
+
     /// Counts and times the answer of one route.
     async fn observed<T>(
         &self,
@@ -248,9 +253,9 @@ impl Api {
     ) -> Result<T, ApiError> {
         let started = Instant::now();
         let metrics = &self.inner.metrics;
-        let unanswered = Unanswered { metrics, route };
+        let unanswered = self.unanswered(route);
         let answer = work.await;
-        std::mem::forget(unanswered);
+        unanswered.answered();
         let seconds = started.elapsed().as_secs_f64();
         metrics.request_seconds.with_label_values(&[route]).observe(seconds);
         let outcome = answer.as_ref().map_or_else(|error| error.cause.row().0, |_| "ok");
@@ -265,13 +270,25 @@ impl Api {
 }
 
 /// Counts a request whose caller left: its work is dropped, and this with it.
-struct Unanswered<'a> {
-    metrics: &'a Metrics,
+#[derive(Debug)]
+struct Unanswered {
+    metrics: Metrics,
     route: &'static str,
+    answered: bool,
 }
 
-impl Drop for Unanswered<'_> {
+impl Unanswered {
+    /// The answer is out.
+    fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Unanswered {
     fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
         self.metrics.requests.with_label_values(&[self.route, CANCELLED]).inc();
         tracing::debug!(route = self.route, "the caller left before the answer");
     }
