@@ -1,6 +1,7 @@
 //! The configuration: one file, `WHYRANK__SECTION__KEY` variables over it, all faults told at once.
 
 mod files;
+mod listeners;
 mod load;
 mod settings;
 mod validate;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
+use super::listeners;
 use super::load::Loaded;
 use super::settings::{Settings, VectorSource};
 use crate::access::{AccessKey, KeyRole};
@@ -218,79 +219,7 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         check(holds, key, "must be at least 1");
     }
     check(server.maximum_body_bytes >= 1_024, "server.maximum_body_bytes", "must be at least 1024");
-    let gateway = &settings.gateway;
-    for (key, address) in [
-        ("gateway.rest_address", &gateway.rest_address),
-        ("gateway.grpc_address", &gateway.grpc_address),
-    ] {
-        check(
-            address.parse::<SocketAddr>().is_ok(),
-            key,
-            "must be an address and a port, such as \"127.0.0.1:6343\"",
-        );
-    }
-    for (key, number) in [
-        ("gateway.deadline_milliseconds", gateway.deadline_milliseconds as usize),
-        ("gateway.maximum_reranks", gateway.maximum_reranks),
-        ("gateway.upstream_connections", gateway.upstream_connections),
-        ("gateway.connect_timeout_milliseconds", gateway.connect_timeout_milliseconds as usize),
-        ("gateway.upstream_timeout_seconds", gateway.upstream_timeout_seconds as usize),
-    ] {
-        check(number >= 1, key, "must be at least 1");
-    }
-    check(
-        gateway.upstream_api_key.is_none() || !gateway.keys().clients.is_empty(),
-        "gateway.upstream_api_key",
-        "needs `gateway.api_keys`, or everyone who reaches the gateway has the server's key",
-    );
-    for (section, certificate, key, authority) in [
-        (
-            "gateway",
-            &gateway.certificate,
-            &gateway.certificate_key,
-            &gateway.client_certificate_authority,
-        ),
-        (
-            "server",
-            &server.certificate,
-            &server.certificate_key,
-            &server.client_certificate_authority,
-        ),
-    ] {
-        check(
-            certificate.is_some() == key.is_some(),
-            &format!("{section}.certificate"),
-            &format!("and `{section}.certificate_key` must be given together"),
-        );
-        check(
-            authority.is_none() || certificate.is_some(),
-            &format!("{section}.client_certificate_authority"),
-            &format!("needs `{section}.certificate`: clients prove themselves through TLS alone"),
-        );
-    }
-    check(
-        server.health_address.as_ref().is_none_or(|address| address.parse::<SocketAddr>().is_ok()),
-        "server.health_address",
-        "must be an address and a port, such as \"127.0.0.1:6381\"",
-    );
-    let observability = &settings.observability;
-    check(
-        (0.0..=1.0).contains(&observability.otlp_sample),
-        "observability.otlp_sample",
-        "is a share: it must be from 0 to 1",
-    );
-    check(
-        observability.otlp_timeout_seconds >= 1,
-        "observability.otlp_timeout_seconds",
-        "must be at least 1",
-    );
-    let endpoint = observability.otlp_endpoint.as_deref();
-    check(
-        endpoint.is_none_or(|url| url.starts_with("http://") || url.starts_with("https://")),
-        "observability.otlp_endpoint",
-        "must begin with `http://` or `https://`, such as \"http://localhost:4317\"",
-    );
-    check(!gateway.payload_key.is_empty(), "gateway.payload_key", "must not be empty");
+    listeners::check(&settings, &mut check);
     check(queue.live >= 1, "queue.live", "must be at least 1");
     for (key, number) in [
         ("queue.capacity", queue.capacity as u64),
@@ -367,16 +296,6 @@ mod tests {
         );
         check(&seller, "insights.noise_secret: is needed");
         check("[audience]\nthreshold = 1.5\n", "line 2: audience.threshold: is a probability");
-        check("[gateway]\nupstream_api_key = \"k\"\n", "line 2: gateway.upstream_api_key");
-        check("[gateway]\ncertificate = \"c.pem\"\n", "line 2: gateway.certificate");
-        check("[server]\ncertificate_key = \"k.pem\"\n", "server.certificate: and `server");
-        check(
-            "[server]\nclient_certificate_authority = \"ca.pem\"\n",
-            "line 2: server.client_certificate_authority: needs `server.certificate`",
-        );
-        check("[observability]\notlp_sample = 2.0\n", "line 2: observability.otlp_sample");
-        check("[observability]\notlp_endpoint = \"x:1\"\n", "line 2: observability.otlp_endpoint");
-        check("[server]\nhealth_address = \"here\"\n", "line 2: server.health_address");
         check(
             "[rerank]\ndeadline_milliseconds = 20000\n",
             "must be shorter than `server.timeout_seconds`",
