@@ -18,7 +18,8 @@ pub const STAGES: [&str; 6] = ["retrieve", "recall", "complete", "rank", "accoun
 /// Why an answer was degraded to the retrieval order; the values of the label `reason`.
 pub const DEGRADATIONS: [&str; 4] = ["deadline", "store", "model", "no_model"];
 
-/// The outcome of a request whose caller left before there was an answer; its work was dropped then.
+/// The outcome of a request whose caller left before there was an answer, or whose own `timeout` had
+/// passed; its work was dropped then.
 pub const CANCELLED: &str = "cancelled";
 
 /// Why a pair or a request was not queued: no room in the store, in the lane of requests that wait, or

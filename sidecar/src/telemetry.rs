@@ -192,8 +192,9 @@ pub(crate) async fn observe(surface: &'static str, mut request: Request, next: N
     if known.is_valid() {
         span.record("trace_id", tracing::field::display(known.trace_id()));
     }
+    let headers = request.headers_mut();
+    headers.insert(REQUEST_ID, id.clone());
     if linked {
-        let headers = request.headers_mut();
         TraceContextPropagator::new().inject_context(&own, &mut HeadersMut(headers));
     }
     let mut response = next.run(request).instrument(span.clone()).await;

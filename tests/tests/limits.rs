@@ -33,6 +33,12 @@ fn post(server: &Server, path: &str, key: &str, body: &Value) -> RequestBuilder 
     request.json(body)
 }
 
+/// What a request gets that a key needs a place for, and that asks nothing of the model.
+async fn free(server: &Server, key: &str) -> Result<StatusCode> {
+    let request = Client::new().get(format!("{}/openapi.json", server.url)).header("api-key", key);
+    Ok(request.send().await?.status())
+}
+
 async fn metric(server: &Server, line: &str) -> Result<bool> {
     let metrics = reqwest::get(format!("{}/metrics", server.url)).await?.text().await?;
     Ok(metrics.lines().any(|told| told == line))
@@ -46,9 +52,9 @@ async fn a_key_that_asks_too_often_is_told_when_to_come_back() -> Result<()> {
     let server = installation.serve(&["--role", "api"])?;
     let body = json!({ "user": "1" });
     let mut statuses = Vec::new();
-    // One more than may come at once, and one for the second that this may take.
-    for _ in 0..4 {
-        let answer = post(&server, "/v1/recommend", &eager, &body).send().await?;
+    let asked = (0..8).map(|_| post(&server, "/v1/recommend", &eager, &body).send());
+    for answer in futures::future::join_all(asked).await {
+        let answer = answer?;
         if answer.status() == StatusCode::TOO_MANY_REQUESTS {
             let again: u64 = answer.headers()["retry-after"].to_str()?.parse()?;
             ensure!((1..=2).contains(&again), "{again}");
@@ -59,8 +65,9 @@ async fn a_key_that_asks_too_often_is_told_when_to_come_back() -> Result<()> {
             statuses.push(answer.status().as_u16());
         }
     }
-    ensure!(statuses[..2].iter().all(|status| *status != 429), "{statuses:?}");
-    ensure!(statuses[2..].contains(&429), "{statuses:?}");
+    // Two at once, and perhaps one more for each second that all of this took.
+    let refused = statuses.iter().filter(|status| **status == 429).count();
+    ensure!((1..=6).contains(&refused), "{statuses:?}");
     let answer = post(&server, "/v1/recommend", &other, &body).send().await?;
     ensure!(answer.status() != StatusCode::TOO_MANY_REQUESTS, "another key is bounded too");
     Ok(())
@@ -91,8 +98,7 @@ async fn a_caller_that_leaves_stops_the_work_and_frees_its_place() -> Result<()>
         let begun = async {
             until("the model is asked", async || Ok(model.calls() == number)).await?;
             // The place is taken as long as the caller waits, of a stream too.
-            let second = post(&server, "/v1/recommend", &key, &json!({ "user": "1" })).send();
-            anyhow::Ok(second.await?.status())
+            free(&server, &key).await
         };
         // Whoever is done first drops the other: here the caller leaves.
         let second = tokio::select! {
@@ -103,11 +109,8 @@ async fn a_caller_that_leaves_stops_the_work_and_frees_its_place() -> Result<()>
         until("the model is let go", async || Ok(model.left() == number)).await?;
         let line = "whyrank_requests_total{outcome=\"cancelled\",route=\"explain\"}";
         until("it is counted", async || metric(&server, &format!("{line} {number}")).await).await?;
-        until("the place is free", async || {
-            let body = json!({ "user": "1" });
-            Ok(post(&server, "/v1/recommend", &key, &body).send().await?.status().is_success())
-        })
-        .await?;
+        until("the place is free", async || Ok(free(&server, &key).await? == StatusCode::OK))
+            .await?;
     }
     Ok(())
 }
@@ -137,7 +140,10 @@ async fn the_callers_own_deadline_ends_the_work() -> Result<()> {
     // Reranking takes half of what is left at most: with next to nothing the answer is the retrieval
     // order, or too late, and never wrong.
     let hasty = post(&server, "/v1/recommend?timeout=0.000001", "", &json!({ "user": "1" }));
-    let hasty = hasty.send().await?.status();
-    ensure!(hasty == StatusCode::GATEWAY_TIMEOUT, "{hasty}");
+    let hasty = hasty.send().await?;
+    if hasty.status() != StatusCode::GATEWAY_TIMEOUT {
+        let answer: Value = hasty.error_for_status()?.json().await?;
+        ensure!(answer["degraded"]["reason"] == "deadline", "{answer}");
+    }
     Ok(())
 }
