@@ -21,7 +21,7 @@ use whyrank_tests::{Installation, Server};
 
 /// Spans of the caller, as 16 bytes of a trace and 8 of a span.
 const OF_API: (&str, &str) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
-const OF_GATEWAY: (&str, &str) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+const OF_GATEWAY: (&str, &str) = ("4bf92f3577b34da6a3ce929d0e0e4736", "53995c3f42cd8ad8");
 
 /// Hands on what it is sent.
 #[derive(Debug)]

@@ -10,30 +10,30 @@ use rcgen::{
 use reqwest::{Certificate, Client, Identity};
 
 /// An authority that signs certificates.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// A certificate with its key, both PEM.
-pub struct Signed {
-    pub certificate: String,
-    pub key: String,
+pub(crate) struct Signed {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Authority {
-    pub fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         Ok(Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
     }
 
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// For this machine, as a server and as a client.
-    pub fn sign(&self) -> Result<Signed> {
+    pub(crate) fn sign(&self) -> Result<Signed> {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -43,7 +43,7 @@ impl Authority {
     }
 
     /// A client that trusts this authority alone, and shows a certificate if it has one.
-    pub fn client(&self, own: Option<&Signed>) -> Result<Client> {
+    pub(crate) fn client(&self, own: Option<&Signed>) -> Result<Client> {
         let trusted = Certificate::from_pem(self.pem().as_bytes())?;
         let mut builder = Client::builder().tls_certs_only([trusted]);
         if let Some(Signed { certificate, key }) = own {
@@ -56,7 +56,7 @@ impl Authority {
 
 impl Signed {
     /// Writes `server.pem` and `server.key` into a folder.
-    pub fn write(&self, folder: &Path) -> Result<()> {
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         std::fs::write(folder.join("server.pem"), &self.certificate)?;
         Ok(std::fs::write(folder.join("server.key"), &self.key)?)
     }
