@@ -411,9 +411,13 @@ def check_binary(results, name, objects, values, defaults, binary):
                 results.check(in_force == bool(values.get(value)), f"{where}: {value} is not what is in force")
             ports = {port["name"].removeprefix("whyrank-"): port["containerPort"] for port in container.get("ports", [])}
             settings = {"api": got["server"]["address"], "http": got["gateway"]["rest_address"],
-                        "grpc": got["gateway"]["grpc_address"]}
+                        "grpc": got["gateway"]["grpc_address"], "health": got["server"].get("health_address") or ""}
             for port, number in ports.items():
                 results.check(settings[port].endswith(f":{number}"), f"{where}: {port} listens on {settings[port]}")
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                asks = container.get(probe, {}).get("httpGet", {})
+                encrypted = asks.get("port") == "api" and bool(got["server"].get("certificate"))
+                results.check((asks.get("scheme") == "HTTPS") == encrypted, f"{where}: {probe} does not speak as is listened")
 
 
 def check_every_setting(results, chart, binary):
@@ -456,6 +460,14 @@ def check_refusals(results, chart):
         except helm.HelmValuesError as error:
             results.check(word.lower() in str(error).lower(), f"refusals: {values}: {error}")
     chart.validate_schema({"apiKey": reference})
+    for values in ({"tls": {"api": True}},
+                   {"config": {"server": {"certificate": "a", "client_certificate_authority": "b"}}}):
+        try:
+            rendered(chart, values)
+            results.check(False, f"refusals: {values} is rendered")
+        except helm.HelmRenderError as error:
+            word = "secretName" if "tls" in values else "health_address"
+            results.check(word in str(error), f"refusals: {values}: {error}")
     try:
         rendered(chart, {"models": {"persistence": {"enabled": False}}})
         results.check(False, "refusals: a gateway without a place for models passes")

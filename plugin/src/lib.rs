@@ -4,7 +4,8 @@
 //!
 //! Start at [`store::Store`], the seam; [`embedded::EmbeddedStore`] is the backend that needs
 //! nothing installed, [`server::ServerStore`] the one over the network; [`records`] says what the
-//! four collections hold; [`gateway`] stands in front of a Qdrant, and [`listener`] answers as one.
+//! four collections hold; [`gateway`] stands in front of a Qdrant, [`listener`] answers as one, and
+//! [`serving`] is how every listener serves, with TLS or without.
 
 pub mod conformance;
 pub mod domain;
@@ -19,6 +20,7 @@ pub mod migrate;
 pub mod records;
 pub mod secret;
 pub mod server;
+pub mod serving;
 pub mod store;
 mod validate;
 pub mod wire;

@@ -7,6 +7,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use whyrank_plugin::Filter;
 
+use crate::http::KeyLimits;
+
 /// Hexadecimal digits of a SHA-256 digest.
 const DIGITS: usize = 64;
 
@@ -64,6 +66,9 @@ pub struct AccessKey {
     /// With the role `seller`: a filter on items in Qdrant's JSON; the key reaches those that match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Value>,
+    /// What the key may ask for, in place of `server.key_limits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<KeyLimits>,
 }
 
 impl AccessKey {
@@ -125,7 +130,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str, role: KeyRole) -> AccessKey {
-        AccessKey { name: name.to_owned(), role, sha256: digest(name), items: None }
+        AccessKey { name: name.to_owned(), role, sha256: digest(name), items: None, limits: None }
     }
 
     #[test]

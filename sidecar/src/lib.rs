@@ -15,7 +15,9 @@
 //! - [`audience`] asks the same ranker the other way round: which consumers an item or a campaign reaches;
 //! - [`insights`] tells a seller why an item ranks where it ranks, and what would change;
 //! - `console` makes pages for people of the same answers;
-//! - [`http`] and [`cli`] are the surfaces, [`metrics`] and [`progress`] tell what is going on.
+//! - `reload` brings keys and certificates that have changed into force;
+//! - [`http`] and [`cli`] are the surfaces, [`metrics`], [`telemetry`] and [`progress`] tell
+//!   what is going on.
 //!
 //! Invariants: no request waits for the LLM unless it asked to; the generator never sees the label of
 //! the pair it explains; an answer is a permutation of what was retrieved, cut at the limit; what is
@@ -45,9 +47,11 @@ pub mod interactions;
 pub mod metrics;
 pub mod progress;
 pub mod queue;
+mod reload;
 pub mod rerank;
 pub mod split;
 pub mod staleness;
 pub mod storage;
+pub mod telemetry;
 pub mod training;
 pub mod writing;

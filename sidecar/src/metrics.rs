@@ -8,7 +8,7 @@ use prometheus::{
     TextEncoder,
 };
 use whyrank_plugin::ExplanationState;
-use whyrank_plugin::gateway::{GATEWAY_DEGRADATIONS, GatewayObserver, Protocol};
+use whyrank_plugin::gateway::{GATEWAY_CANCELLED, GATEWAY_DEGRADATIONS, GatewayObserver, Protocol};
 
 use crate::generator::Refusal;
 
@@ -17,6 +17,10 @@ pub const STAGES: [&str; 6] = ["retrieve", "recall", "complete", "rank", "accoun
 
 /// Why an answer was degraded to the retrieval order; the values of the label `reason`.
 pub const DEGRADATIONS: [&str; 4] = ["deadline", "store", "model", "no_model"];
+
+/// The outcome of a request whose caller left before there was an answer, or whose own `timeout` had
+/// passed; its work was dropped then.
+pub const CANCELLED: &str = "cancelled";
 
 /// Why a pair or a request was not queued: no room in the store, in the lane of requests that wait, or
 /// in the buffer before the store; nothing new is taken in; the hour's budget is spent; the store is away.
@@ -31,7 +35,7 @@ pub const JOB_OUTCOMES: [&str; 6] =
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests by `route` and `outcome` (`ok`, or the error's type).
+    /// Requests by `route` and `outcome` (`ok`, `cancelled`, or the error's type).
     pub requests: IntCounterVec,
     /// Seconds from request to answer, by `route`.
     pub request_seconds: HistogramVec,
@@ -71,6 +75,10 @@ pub struct Metrics {
     pub shadow_agreement: HistogramVec,
     /// Seconds that reranking in the shadow took.
     pub shadow_seconds: HistogramVec,
+    /// Times that keys and certificates were read again, by `outcome` (`ok`, `failed`).
+    pub reloads: IntCounterVec,
+    /// 1 while the last reading of keys and certificates failed and the old ones are in force.
+    pub reload_faulty: IntGauge,
     /// 1 for the loaded model of each `kind`, labelled with its `version`.
     pub model_info: IntGaugeVec,
 }
@@ -205,6 +213,15 @@ impl Metrics {
                 "Interactions taken in, by outcome.",
                 &["outcome"],
             )?,
+            reloads: counters(
+                "reloads_total",
+                "Times that keys and certificates were read again, by outcome.",
+                &["outcome"],
+            )?,
+            reload_faulty: gauge(
+                "reload_faulty",
+                "1 while the last reading of keys and certificates failed.",
+            )?,
             model_info,
             registry,
         };
@@ -226,7 +243,14 @@ impl Metrics {
             "queue",
         ] {
             self.requests.with_label_values(&[route, "ok"]);
+            self.requests.with_label_values(&[route, CANCELLED]);
             self.request_seconds.with_label_values(&[route]);
+        }
+        for outcome in ["ok", "failed"] {
+            self.reloads.with_label_values(&[outcome]);
+        }
+        for outcome in ["unauthorized", "forbidden", "full"] {
+            self.requests.with_label_values(&["access", outcome]);
         }
         self.requests.with_label_values(&["console_login", "ok"]);
         for stage in STAGES {
@@ -242,7 +266,9 @@ impl Metrics {
             self.explanations.with_label_values(&[source]);
             self.explanation_seconds.with_label_values(&[source]);
         }
-        let outcomes = ["reranked", "shadow", "passed"].into_iter().chain(GATEWAY_DEGRADATIONS);
+        let outcomes = ["reranked", "shadow", "passed", GATEWAY_CANCELLED]
+            .into_iter()
+            .chain(GATEWAY_DEGRADATIONS);
         for outcome in outcomes {
             for protocol in [Protocol::Rest, Protocol::Grpc] {
                 let labels = [protocol.name(), outcome];

@@ -3,10 +3,11 @@
 
 pub mod soak;
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -15,6 +16,9 @@ use whyrank_models::weights;
 
 /// Consumers of MovieLens-100k that a test installation keeps, by their number.
 const USERS: u32 = 120;
+
+/// Lines of its log that a server keeps.
+const LOG_LINES: usize = 500;
 
 /// The item whose description tries to give orders.
 pub const HOSTILE_ITEM: &str = "hostile";
@@ -176,7 +180,7 @@ impl Installation {
     pub fn started(mut command: Command) -> Result<Server> {
         let mut child = command.stderr(Stdio::piped()).spawn()?;
         let stderr = child.stderr.take().context("standard error is piped")?;
-        let (mut said, mut gateway) = (String::new(), None);
+        let (mut said, mut gateway, mut health) = (String::new(), None, None);
         let mut lines = BufReader::new(stderr).lines();
         for line in lines.by_ref() {
             let line = line?;
@@ -187,11 +191,23 @@ impl Installation {
                     .zip(urls.next())
                     .map(|(rest, grpc)| Gateway { rest: rest.to_owned(), grpc: grpc.to_owned() });
             }
+            health = health
+                .or_else(|| line.strip_prefix("health and metrics also on ").map(str::to_owned));
             if let Some(address) = line.strip_prefix("serving on ") {
                 let url = address.split_whitespace().next().unwrap_or_default().to_owned();
                 // Goes on reading, so that the server never waits for a full pipe.
-                std::thread::spawn(move || lines.for_each(drop));
-                return Ok(Server { child, url, gateway });
+                let log = Arc::<Mutex<VecDeque<String>>>::default();
+                let kept = log.clone();
+                std::thread::spawn(move || {
+                    for line in lines.map_while(Result::ok) {
+                        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                        kept.push_back(line);
+                        if kept.len() > LOG_LINES {
+                            kept.pop_front();
+                        }
+                    }
+                });
+                return Ok(Server { child, url, gateway, health, log });
             }
             said.push_str(&line);
             said.push('\n');
@@ -235,6 +251,9 @@ pub struct Server {
     pub url: String,
     /// Where its gateway listens, if it has one.
     pub gateway: Option<Gateway>,
+    /// Where health and metrics are served besides, if they are.
+    pub health: Option<String>,
+    log: Arc<Mutex<VecDeque<String>>>,
 }
 
 /// Where a gateway listens.
@@ -258,6 +277,11 @@ fn port(url: &str) -> u16 {
 }
 
 impl Server {
+    /// The last lines that it has logged since it served.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -336,3 +336,39 @@ async fn a_thousand_clients_and_clients_that_leave_cost_nothing_afterwards() {
     assert!(grown < 64 << 10, "{grown} kB more than after the first burst");
     assert_eq!(ids(&pair.ask(&for_user(10)).await.unwrap().json().await.unwrap()), expected);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_ends_the_reranking_and_what_it_asked_of_the_engine() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let pair = tokio::task::spawn_blocking(move || {
+        Pair::start_with("deadline_milliseconds = 60000\n", |_| address.clone())
+    })
+    .await
+    .unwrap();
+    let question = for_user(10);
+    let asked = async {
+        let (mut behind, _) = silent.accept().await.unwrap();
+        let mut buffer = vec![0; 1 << 16];
+        assert!(behind.read(&mut buffer).await.unwrap() > 0);
+        behind
+    };
+    // Whichever ends first drops the other: the client leaves when the engine was asked.
+    let mut behind = tokio::select! {
+        answer = pair.ask(&question) => panic!("a silent engine gave {answer:?}"),
+        behind = asked => behind,
+    };
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(30), behind.read_to_end(&mut rest)).await;
+    // Closed or reset: the gateway waits for no answer any longer.
+    assert!(ended.is_ok(), "the gateway still waits for the engine");
+    let line = "whyrank_gateway_requests_total{outcome=\"cancelled\",protocol=\"rest\"} 1";
+    let limit = Instant::now() + Duration::from_secs(60);
+    loop {
+        let metrics = pair.http.get(format!("{}/metrics", pair.front.url)).send().await.unwrap();
+        if metrics.text().await.unwrap().contains(line) {
+            break;
+        }
+        assert!(Instant::now() < limit, "a client that left is not counted");
+    }
+}

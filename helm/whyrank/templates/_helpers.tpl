@@ -72,6 +72,11 @@ The configuration: what the chart knows (paths, the engine, the addresses within
                     "embedded" (dict "folder" "/whyrank/store")) }}
 {{- if .Values.tls.secretName }}
 {{- $_ := set $own "gateway" (dict "certificate" "/whyrank/tls/tls.crt" "certificate_key" "/whyrank/tls/tls.key") }}
+{{- if .Values.tls.api }}
+{{- $_ := set $own "server" (dict "certificate" "/whyrank/tls/tls.crt" "certificate_key" "/whyrank/tls/tls.key") }}
+{{- end }}
+{{- else if .Values.tls.api }}
+{{- fail "`tls.api` needs the certificate of `tls.secretName`" }}
 {{- end }}
 {{- $config := mergeOverwrite $own (deepCopy .Values.config) }}
 {{- if eq .Values.mode "sidecar" }}
@@ -79,6 +84,9 @@ The configuration: what the chart knows (paths, the engine, the addresses within
       "gateway" (dict "upstream_rest" (printf "http://localhost:%d" (int .Values.sidecar.restPort)))
       "store" (dict "server" (dict "url" (printf "http://localhost:%d" (int .Values.sidecar.grpcPort)))) }}
 {{- $config = mergeOverwrite $config $local }}
+{{- end }}
+{{- if and $config.server.client_certificate_authority (not $config.server.health_address) }}
+{{- fail "`config.server.client_certificate_authority` needs `config.server.health_address`, such as \"0.0.0.0:6381\": probes have no certificate" }}
 {{- end }}
 {{- toJson $config }}
 {{- end }}

@@ -182,9 +182,17 @@ of digits stays a text.
 
 {{/* A probe without the switch that is ours and not Kubernetes'. */}}
 {{- define "whyrank.probe" -}}
+{{- $server := (include "whyrank.config" .root | fromJson).server -}}
 httpGet:
   path: {{ .path }}
+  {{- if $server.health_address }}
+  port: health
+  {{- else }}
   port: api
+  {{- if $server.certificate }}
+  scheme: HTTPS
+  {{- end }}
+  {{- end }}
 {{ omit .probe "enabled" | toYaml }}
 {{- end }}
 
@@ -194,6 +202,11 @@ httpGet:
 - name: api
   containerPort: {{ include "whyrank.portOf" $config.server.address }}
   protocol: TCP
+{{- with $config.server.health_address }}
+- name: health
+  containerPort: {{ include "whyrank.portOf" . }}
+  protocol: TCP
+{{- end }}
 {{- if has "gateway" .roles }}
 - name: http
   containerPort: {{ include "whyrank.portOf" $config.gateway.rest_address }}
@@ -213,15 +226,15 @@ env:
   {{- include "whyrank.environment" . | nindent 2 }}
 {{- if $values.startupProbe.enabled }}
 startupProbe:
-  {{- include "whyrank.probe" (dict "path" "/livez" "probe" $values.startupProbe) | nindent 2 }}
+  {{- include "whyrank.probe" (dict "root" .root "path" "/livez" "probe" $values.startupProbe) | nindent 2 }}
 {{- end }}
 {{- if $values.livenessProbe.enabled }}
 livenessProbe:
-  {{- include "whyrank.probe" (dict "path" "/livez" "probe" $values.livenessProbe) | nindent 2 }}
+  {{- include "whyrank.probe" (dict "root" .root "path" "/livez" "probe" $values.livenessProbe) | nindent 2 }}
 {{- end }}
 {{- if $values.readinessProbe.enabled }}
 readinessProbe:
-  {{- include "whyrank.probe" (dict "path" "/readyz" "probe" $values.readinessProbe) | nindent 2 }}
+  {{- include "whyrank.probe" (dict "root" .root "path" "/readyz" "probe" $values.readinessProbe) | nindent 2 }}
 {{- end }}
 {{- with $values.lifecycle }}
 lifecycle:

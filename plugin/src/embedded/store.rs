@@ -38,6 +38,12 @@ impl Store for EmbeddedStore {
         blocking(move || inner.delete_collection(&collection)).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.upsert",
+        skip_all
+    )]
     async fn upsert(&self, collection: &str, points: Vec<Point>) -> StoreResult<()> {
         self.on(collection, move |collection, settings| {
             validate::points(collection.name(), &collection.schema(), &points)?;
@@ -46,6 +52,12 @@ impl Store for EmbeddedStore {
         .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.update_vectors",
+        skip_all
+    )]
     async fn update_vectors(&self, collection: &str, points: Vec<PointVectors>) -> StoreResult<()> {
         self.on(collection, move |collection, settings| {
             validate::point_vectors(collection.name(), &collection.schema(), &points)?;
@@ -58,6 +70,12 @@ impl Store for EmbeddedStore {
         .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.set_payload",
+        skip_all
+    )]
     async fn set_payload(
         &self,
         collection: &str,
@@ -74,6 +92,12 @@ impl Store for EmbeddedStore {
         .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.set_payload_where",
+        skip_all
+    )]
     async fn set_payload_where(
         &self,
         collection: &str,
@@ -91,6 +115,12 @@ impl Store for EmbeddedStore {
         .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.delete_where",
+        skip_all
+    )]
     async fn delete_where(
         &self,
         collection: &str,
@@ -106,6 +136,12 @@ impl Store for EmbeddedStore {
         .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.delete",
+        skip_all
+    )]
     async fn delete(&self, collection: &str, ids: &[PointId]) -> StoreResult<()> {
         let ids = ids.to_vec();
         self.on(collection, move |collection, settings| {
@@ -114,6 +150,12 @@ impl Store for EmbeddedStore {
         .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.read",
+        skip_all
+    )]
     async fn read(
         &self,
         collection: &str,
@@ -127,21 +169,45 @@ impl Store for EmbeddedStore {
         .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.search",
+        skip_all
+    )]
     async fn search(&self, collection: &str, search: Search) -> StoreResult<Vec<ScoredPoint>> {
         self.on(collection, move |collection, settings| read::search(collection, settings, search))
             .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.scroll",
+        skip_all
+    )]
     async fn scroll(&self, collection: &str, scroll: Scroll) -> StoreResult<Page> {
         self.on(collection, move |collection, settings| read::scroll(collection, settings, scroll))
             .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.count",
+        skip_all
+    )]
     async fn count(&self, collection: &str, filter: Option<&Filter>) -> StoreResult<u64> {
         let filter = filter.cloned();
         self.on(collection, move |collection, _| read::count(collection, filter.as_ref())).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.facet",
+        skip_all
+    )]
     async fn facet(
         &self,
         collection: &str,

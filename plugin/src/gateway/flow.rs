@@ -14,12 +14,13 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use percent_encoding::percent_decode;
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 use super::queries::{Answers, Arrangement, Asked, Fetched, Placed, Queries, Route, Unread};
 use super::upstream::grpc_failed;
 use super::{
-    ConsumerReference, DEGRADED_HEADER, GatewayScore, Inner, MODE_HEADER, Mode, Protocol,
-    RerankFault, RerankTask, STATE_HEADER, USER_HEADER, rest,
+    ConsumerReference, DEGRADED_HEADER, GATEWAY_CANCELLED, GatewayScore, Inner, MODE_HEADER, Mode,
+    Protocol, RerankFault, RerankTask, STATE_HEADER, USER_HEADER, rest,
 };
 use crate::domain::{Candidate, Ranked};
 use crate::id::{ItemId, PointId};
@@ -37,7 +38,9 @@ pub(super) async fn answer(
         return inner.upstream.call(protocol, request).await;
     }
     let (parts, body) = request.into_parts();
-    let observed = |response: Response<Body>, outcome: &'static str| {
+    let mut counted = Counted { inner: inner.clone(), protocol, started, answered: false };
+    let mut observed = |response: Response<Body>, outcome: &'static str| {
+        counted.answered = true;
         inner.observer.answered(protocol, outcome, started.elapsed());
         response
     };
@@ -66,6 +69,23 @@ pub(super) async fn answer(
     match call.within_deadline(&queries, &consumers).await {
         Ok((response, _)) => observed(with_header(response, STATE_HEADER, "reranked"), "reranked"),
         Err(fault) => observed(call.degrade(&fault).await, fault.reason),
+    }
+}
+
+/// Counts a request whose client left: its work is dropped, and this with it.
+struct Counted {
+    inner: Arc<Inner>,
+    protocol: Protocol,
+    started: Instant,
+    answered: bool,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if !self.answered {
+            let took = self.started.elapsed();
+            self.inner.observer.answered(self.protocol, GATEWAY_CANCELLED, took);
+        }
     }
 }
 
@@ -316,7 +336,7 @@ impl Call {
 /// Reranks beside the answer, for the log and the metrics.
 fn shadow(call: Call, queries: Queries, consumers: Vec<Option<ConsumerReference>>) {
     let Ok(place) = call.inner.shadows.clone().try_acquire_owned() else { return };
-    tokio::spawn(async move {
+    let work = async move {
         let _place = place;
         let started = Instant::now();
         match call.within_deadline(&queries, &consumers).await {
@@ -335,7 +355,8 @@ fn shadow(call: Call, queries: Queries, consumers: Vec<Option<ConsumerReference>
                 "reranking in the shadow failed"
             ),
         }
-    });
+    };
+    tokio::spawn(work.in_current_span());
 }
 
 /// A body that was read to its end, or is too large for it.

@@ -33,6 +33,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::State;
@@ -40,7 +41,7 @@ use http::{Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 
 pub use serve::{BoundGateway, GatewayError};
-pub use settings::{GatewayScore, GatewaySettings, Mode};
+pub use settings::{GatewayKeys, GatewayScore, GatewaySettings, Mode};
 pub use upstream::Upstream;
 
 use crate::domain::{Candidate, Ranked};
@@ -54,6 +55,9 @@ pub const MODE_HEADER: &str = "x-whyrank-mode";
 pub const STATE_HEADER: &str = "x-whyrank-state";
 /// The answer's header that says in one word why Qdrant's own answer was given.
 pub const DEGRADED_HEADER: &str = "x-whyrank-degraded";
+
+/// The outcome of a request whose client left before there was an answer.
+pub const GATEWAY_CANCELLED: &str = "cancelled";
 
 /// The values of [`DEGRADED_HEADER`].
 pub const GATEWAY_DEGRADATIONS: [&str; 10] = [
@@ -140,7 +144,7 @@ pub trait CandidateReranker: fmt::Debug + Send + Sync + 'static {
 /// What the gateway tells about its work, for metrics.
 pub trait GatewayObserver: fmt::Debug + Send + Sync + 'static {
     /// A request on a route that can be reranked was answered: `reranked`, `shadow`, `passed`, or one
-    /// of [`GATEWAY_DEGRADATIONS`].
+    /// of [`GATEWAY_DEGRADATIONS`]; or its client left before, which is [`GATEWAY_CANCELLED`].
     fn answered(&self, protocol: Protocol, outcome: &'static str, took: Duration);
 
     /// A reranking in the shadow ended: the share of what the client was shown that it would have
@@ -189,6 +193,7 @@ struct Inner {
     upstream: Upstream,
     reranker: Arc<dyn CandidateReranker>,
     observer: Arc<dyn GatewayObserver>,
+    keys: ArcSwap<GatewayKeys>,
     reranks: Arc<Semaphore>,
     shadows: Arc<Semaphore>,
 }
@@ -199,8 +204,19 @@ impl Gateway {
         let GatewayParts { settings, rules, upstream, reranker, observer } = parts;
         let reranks = Arc::new(Semaphore::new(settings.maximum_reranks));
         let shadows = Arc::new(Semaphore::new(settings.maximum_shadows));
-        let inner = Inner { settings, rules, upstream, reranker, observer, reranks, shadows };
+        let keys = ArcSwap::from_pointee(settings.keys());
+        let inner = Inner { settings, rules, upstream, reranker, observer, keys, reranks, shadows };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Whether clients must have one of the gateway's keys.
+    pub fn has_keys(&self) -> bool {
+        !self.inner.keys.load().clients.is_empty()
+    }
+
+    /// From the next request on these keys count, in all clones.
+    pub fn replace_keys(&self, keys: GatewayKeys) {
+        self.inner.keys.store(Arc::new(keys));
     }
 
     /// Everything that one of the two protocols is asked, as a router.
@@ -212,7 +228,7 @@ impl Gateway {
     }
 
     async fn handle(&self, protocol: Protocol, mut request: Request<Body>) -> Response<Body> {
-        if let Err(missing) = proxy::authenticate(&self.inner.settings, &mut request) {
+        if let Err(missing) = proxy::authenticate(&self.inner.keys.load(), &mut request) {
             return proxy::fault(protocol, StatusCode::UNAUTHORIZED, missing);
         }
         match queries::Route::recognise(protocol, request.method(), request.uri().path()) {

@@ -6,7 +6,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{GatewaySettings, MODE_HEADER, Protocol, USER_HEADER};
+use super::{GatewayKeys, MODE_HEADER, Protocol, USER_HEADER};
 
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
@@ -45,7 +45,7 @@ pub(super) fn strip_response(headers: &mut HeaderMap) {
 /// Lets a request in if the gateway asks for no key or it carries one of the gateway's, and gives it
 /// the key for the server if there is one. The error says what is missing.
 pub(super) fn authenticate(
-    settings: &GatewaySettings,
+    keys: &GatewayKeys,
     request: &mut Request<Body>,
 ) -> Result<(), &'static str> {
     let open = matches!(
@@ -53,18 +53,18 @@ pub(super) fn authenticate(
         "/" | "/healthz" | "/livez" | "/readyz" | "/grpc.health.v1.Health/Check"
     );
     let headers = request.headers_mut();
-    if !settings.api_keys.is_empty() && !open {
+    if !keys.clients.is_empty() && !open {
         let bearer = || headers.get(header::AUTHORIZATION)?.as_bytes().strip_prefix(b"Bearer ");
         let given = headers.get(API_KEY).map(HeaderValue::as_bytes).or_else(bearer);
         // All keys are compared, so that the time does not tell which one came close.
         let known = given.is_some_and(|given| {
-            settings.api_keys.iter().fold(false, |known, key| known | key.matches(given))
+            keys.clients.iter().fold(false, |known, key| known | key.matches(given))
         });
         if !known {
             return Err("Must provide an API key or an Authorization bearer token");
         }
     }
-    if let Some(key) = &settings.upstream_api_key {
+    if let Some(key) = &keys.upstream {
         headers.remove(header::AUTHORIZATION);
         headers.remove(API_KEY);
         if let Ok(mut value) = HeaderValue::from_str(key.expose()) {
@@ -135,10 +135,9 @@ mod tests {
 
     #[test]
     fn the_gateways_keys_let_in_and_the_servers_key_goes_on() {
-        let settings = GatewaySettings {
-            api_keys: vec![Secret::new("one"), Secret::new("two")],
-            upstream_api_key: Some(Secret::new("inner")),
-            ..GatewaySettings::default()
+        let keys = GatewayKeys {
+            clients: vec![Secret::new("one"), Secret::new("two")],
+            upstream: Some(Secret::new("inner")),
         };
         let check = |path: &str, header: Option<(&'static str, &'static str)>, lets_in: bool| {
             let mut request = Request::builder().uri(path);
@@ -146,7 +145,7 @@ mod tests {
                 request = request.header(name, value);
             }
             let mut request = request.body(Body::empty()).unwrap();
-            let answer = authenticate(&settings, &mut request);
+            let answer = authenticate(&keys, &mut request);
             assert_eq!(answer.is_ok(), lets_in, "{path} {header:?}");
             if lets_in {
                 assert_eq!(request.headers()["api-key"], "inner");

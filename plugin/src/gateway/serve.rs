@@ -2,25 +2,13 @@
 //! end.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use hyper_util::rt::TokioTimer;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, GatewaySettings, Protocol};
-
-/// Seconds that a client may take to send the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Unanswered seconds after which a silent connection is probed.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+use crate::serving::{self, Tls, TlsError, TlsFiles};
 
 /// The gateway cannot start, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +44,9 @@ pub enum GatewayError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
+    /// The gateway's own certificate cannot be used.
+    #[error(transparent)]
+    OwnCertificate(#[from] TlsError),
     /// A listener failed while serving.
     #[error("serving {protocol} ended: {source}")]
     Serving {
@@ -76,7 +67,7 @@ pub struct BoundGateway {
     pub rest_address: SocketAddr,
     /// Where gRPC is served.
     pub grpc_address: SocketAddr,
-    tls: Option<ServerConfig>,
+    tls: Option<Tls>,
 }
 
 impl Gateway {
@@ -86,7 +77,10 @@ impl Gateway {
     /// When an address cannot be listened on, or a certificate cannot be used.
     pub fn bind(self) -> Result<BoundGateway, GatewayError> {
         let settings = &self.inner.settings;
-        let tls = server_tls(settings)?;
+        let tls = match settings.tls_files() {
+            Some(files) => Some(Tls::new(files.read()?)),
+            None => None,
+        };
         let (rest, rest_address) = listen("gateway.rest_address", &settings.rest_address)?;
         let (grpc, grpc_address) = listen("gateway.grpc_address", &settings.grpc_address)?;
         Ok(BoundGateway { gateway: self, rest, grpc, rest_address, grpc_address, tls })
@@ -94,19 +88,30 @@ impl Gateway {
 }
 
 impl BoundGateway {
-    /// Serves until `shutdown` fires; requests in hand may then end within `grace`.
+    /// The TLS in force on both ports, if there is one; it can be replaced while serving.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Serves until `shutdown` fires; requests in hand may then end within `grace`. `dressed` may put
+    /// layers around the routers of both protocols.
     ///
     /// # Errors
     /// When a listener fails.
     pub async fn serve(
         self,
+        dressed: impl Fn(Protocol, axum::Router) -> axum::Router,
         shutdown: CancellationToken,
         grace: Duration,
     ) -> Result<(), GatewayError> {
         let Self { gateway, rest, grpc, tls, .. } = self;
         let serve = |protocol: Protocol, listener: TcpListener| {
-            let router = gateway.router(protocol);
-            serve_one(protocol, listener, router, tls.clone(), shutdown.clone(), grace)
+            let router = dressed(protocol, gateway.router(protocol));
+            let served = serving::serve(listener, router, tls.clone(), shutdown.clone(), grace);
+            async move {
+                let failed = |source| GatewayError::Serving { protocol: protocol.name(), source };
+                served.await.map_err(failed)
+            }
         };
         tokio::try_join!(serve(Protocol::Rest, rest), serve(Protocol::Grpc, grpc))?;
         Ok(())
@@ -114,77 +119,17 @@ impl BoundGateway {
 }
 
 fn listen(setting: &'static str, address: &str) -> Result<(TcpListener, SocketAddr), GatewayError> {
-    let bind = || {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let bound = listener.local_addr()?;
-        Ok((listener, bound))
-    };
-    bind().map_err(|source| GatewayError::Listen { setting, address: address.to_owned(), source })
+    let failed = |source| GatewayError::Listen { setting, address: address.to_owned(), source };
+    serving::listen(address).map_err(failed)
 }
 
-async fn serve_one(
-    protocol: Protocol,
-    listener: TcpListener,
-    router: axum::Router,
-    tls: Option<ServerConfig>,
-    shutdown: CancellationToken,
-    grace: Duration,
-) -> Result<(), GatewayError> {
-    let failed = |source| GatewayError::Serving { protocol: protocol.name(), source };
-    let handle = Handle::new();
-    let stopping = handle.clone();
-    let stopper = tokio::spawn(async move {
-        shutdown.cancelled().await;
-        stopping.graceful_shutdown(Some(grace));
-    });
-    let service = router.into_make_service();
-    // Without TCP_NODELAY the trailers of a gRPC answer wait for the client's delayed acknowledgement of
-    // what went before them: 40 milliseconds, for an answer of one.
-    let server = axum_server::from_tcp(listener).map_err(failed)?.handle(handle);
-    let mut server = server.acceptor(NoDelayAcceptor::new());
-    tune(server.http_builder());
-    let served = match tls {
-        None => server.serve(service).await,
-        Some(config) => {
-            let config = RustlsConfig::from_config(Arc::new(config));
-            let encrypted = |plain| RustlsAcceptor::new(config).acceptor(plain);
-            server.map(encrypted).serve(service).await
-        }
-    };
-    stopper.abort();
-    served.map_err(failed)
-}
-
-fn tune(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .adaptive_window(true)
-        .max_concurrent_streams(None)
-        .keep_alive_interval(KEEPALIVE);
-}
-
-/// The gateway's certificate and key, if both are configured.
-fn server_tls(settings: &GatewaySettings) -> Result<Option<ServerConfig>, GatewayError> {
-    let (Some(certificate), Some(key)) = (&settings.certificate, &settings.certificate_key) else {
-        return Ok(None);
-    };
-    let unusable =
-        |path: &Path, detail: String| GatewayError::Certificate { path: path.to_owned(), detail };
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unusable(certificate, error.to_string()))?;
-    let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| GatewayError::Tls(error.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, private)
-        .map_err(|error| unusable(certificate, error.to_string()))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Some(config))
+impl GatewaySettings {
+    /// The files of the gateway's own TLS, if it has any.
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        TlsFiles::named(
+            self.certificate.as_ref(),
+            self.certificate_key.as_ref(),
+            self.client_certificate_authority.as_ref(),
+        )
+    }
 }

@@ -44,6 +44,8 @@ pub struct GatewaySettings {
     /// Keys that clients must present as `api-key` or `Authorization: Bearer`; none lets all in, and
     /// leaves refusing to the server behind.
     pub api_keys: Vec<Secret>,
+    /// A file with further such keys, one a line; read again while serving, as keys are.
+    pub api_keys_file: Option<PathBuf>,
     /// The key for the server behind, in place of the client's; absent passes the client's on.
     pub upstream_api_key: Option<Secret>,
     /// A file with further certificate authorities (PEM) to trust in the server behind.
@@ -52,6 +54,29 @@ pub struct GatewaySettings {
     pub certificate: Option<PathBuf>,
     /// The key of the certificate (PEM).
     pub certificate_key: Option<PathBuf>,
+    /// The authorities of the clients' certificates (PEM); with them a client without such a certificate
+    /// is refused.
+    pub client_certificate_authority: Option<PathBuf>,
+    /// What was read from `api_keys_file`; no setting of its own.
+    #[serde(skip)]
+    pub api_keys_read: Vec<Secret>,
+}
+
+/// The keys that clients present and the one that the server behind is given.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GatewayKeys {
+    /// Keys that let clients in; none lets all in.
+    pub clients: Vec<Secret>,
+    /// The key for the server behind, in place of the client's.
+    pub upstream: Option<Secret>,
+}
+
+impl GatewaySettings {
+    /// All keys, those of the file included.
+    pub fn keys(&self) -> GatewayKeys {
+        let clients = self.api_keys.iter().chain(&self.api_keys_read).cloned().collect();
+        GatewayKeys { clients, upstream: self.upstream_api_key.clone() }
+    }
 }
 
 /// What happens to a query for a known consumer.
@@ -95,10 +120,13 @@ impl Default for GatewaySettings {
             connect_timeout_milliseconds: 2_000,
             upstream_timeout_seconds: 300,
             api_keys: Vec::new(),
+            api_keys_file: None,
+            api_keys_read: Vec::new(),
             upstream_api_key: None,
             upstream_certificate_authority: None,
             certificate: None,
             certificate_key: None,
+            client_certificate_authority: None,
         }
     }
 }

@@ -110,6 +110,13 @@ impl Upstream {
 
     /// Passes a request on and its answer back, both as they come. A server that cannot be reached
     /// gives an answer in Qdrant's shape that says so.
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "upstream",
+        skip_all,
+        fields(protocol = protocol.name())
+    )]
     pub(super) async fn call(&self, protocol: Protocol, request: Request<Body>) -> Response<Body> {
         match &self.kind {
             Kind::InProcess { rest, grpc } => {

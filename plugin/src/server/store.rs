@@ -35,16 +35,34 @@ impl Store for ServerStore {
         self.write(|inner| async move { inner.delete_collection(&collection).await }).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.upsert",
+        skip_all
+    )]
     async fn upsert(&self, collection: &str, points: Vec<Point>) -> StoreResult<()> {
         let collection = collection.to_owned();
         self.write(|inner| async move { inner.upsert(&collection, points).await }).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.update_vectors",
+        skip_all
+    )]
     async fn update_vectors(&self, collection: &str, points: Vec<PointVectors>) -> StoreResult<()> {
         let collection = collection.to_owned();
         self.write(|inner| async move { inner.update_vectors(&collection, points).await }).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.set_payload",
+        skip_all
+    )]
     async fn set_payload(
         &self,
         collection: &str,
@@ -55,6 +73,12 @@ impl Store for ServerStore {
         self.write(|inner| async move { inner.set_payload(&collection, &ids, payload).await }).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.set_payload_where",
+        skip_all
+    )]
     async fn set_payload_where(
         &self,
         collection: &str,
@@ -69,6 +93,12 @@ impl Store for ServerStore {
         .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.delete_where",
+        skip_all
+    )]
     async fn delete_where(
         &self,
         collection: &str,
@@ -80,11 +110,23 @@ impl Store for ServerStore {
             .await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.delete",
+        skip_all
+    )]
     async fn delete(&self, collection: &str, ids: &[PointId]) -> StoreResult<()> {
         let (collection, ids) = (collection.to_owned(), ids.to_vec());
         self.write(|inner| async move { inner.delete(&collection, &ids).await }).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.read",
+        skip_all
+    )]
     async fn read(
         &self,
         collection: &str,
@@ -94,18 +136,42 @@ impl Store for ServerStore {
         self.inner.read(collection, ids, selection).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.search",
+        skip_all
+    )]
     async fn search(&self, collection: &str, search: Search) -> StoreResult<Vec<ScoredPoint>> {
         self.inner.search(collection, search).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.scroll",
+        skip_all
+    )]
     async fn scroll(&self, collection: &str, scroll: Scroll) -> StoreResult<Page> {
         self.inner.scroll(collection, scroll).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.count",
+        skip_all
+    )]
     async fn count(&self, collection: &str, filter: Option<&Filter>) -> StoreResult<u64> {
         self.inner.count(collection, filter).await
     }
 
+    #[tracing::instrument(
+        target = "whyrank::trace",
+        level = "debug",
+        name = "store.facet",
+        skip_all
+    )]
     async fn facet(
         &self,
         collection: &str,

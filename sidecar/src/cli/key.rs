@@ -27,7 +27,8 @@ pub(super) fn make(name: String, role: KeyRole, items: Option<String>, json: boo
     let mut bytes = [0_u8; BYTES];
     OsRng.try_fill_bytes(&mut bytes).context("reading random bytes from the system")?;
     let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let made = MadeKey { entry: AccessKey { name, role, sha256: digest(&key), items }, key };
+    let made =
+        MadeKey { entry: AccessKey { name, role, sha256: digest(&key), items, limits: None }, key };
     if let Some(fault) = made.entry.fault() {
         bail!("{fault}; give the filter as JSON with --items");
     }

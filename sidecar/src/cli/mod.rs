@@ -27,6 +27,7 @@ use crate::access::KeyRole;
 use crate::config::{self, Settings};
 use crate::generate::Plan;
 use crate::generator::GeneratorKind;
+use crate::telemetry::Telemetry;
 
 /// Explains and reranks what Qdrant retrieves.
 #[derive(Debug, Parser)]
@@ -218,6 +219,13 @@ enum Purpose {
 pub async fn run(arguments: Arguments) -> Result<()> {
     let Arguments { config, json, command } = arguments;
     let settings: Settings = config::read(config.as_deref())?;
+    let telemetry = Telemetry::start(&settings.observability)?;
+    let ended = perform(command, settings, json).await;
+    telemetry.end().await;
+    ended
+}
+
+async fn perform(command: Command, settings: Settings, json: bool) -> Result<()> {
     match command {
         Command::Fetch(arguments) => fetch::fetch(&settings, arguments, json).await,
         Command::Import => data::import(settings, json).await,

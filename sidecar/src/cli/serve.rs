@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use clap::ValueEnum;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use whyrank_plugin::gateway::Protocol;
+use whyrank_plugin::serving::{self, Tls};
 
 use super::Role;
 use super::runtime::Runtime;
@@ -13,7 +15,9 @@ use crate::config::Settings;
 use crate::http::{Api, ApiParts};
 use crate::inference::Inference;
 use crate::queue::{self, Started, WritingDesk};
+use crate::reload::{Asked, Reloading};
 use crate::staleness::Freshness;
+use crate::telemetry;
 use crate::writing::PairWriter;
 
 pub(super) async fn serve(settings: Settings, roles: &[Role]) -> Result<()> {
@@ -35,10 +39,20 @@ pub(super) async fn serve_with(
     roles: &[Role],
 ) -> Result<()> {
     let address = &runtime.settings.server.address;
-    let listener = TcpListener::bind(address)
-        .await
+    let (listener, bound) = serving::listen(address)
         .with_context(|| format!("listening on {address} (`server.address`)"))?;
-    let bound = listener.local_addr()?;
+    let health = match &runtime.settings.server.health_address {
+        Some(address) => Some(
+            serving::listen(address)
+                .with_context(|| format!("listening on {address} (`server.health_address`)"))?,
+        ),
+        None => None,
+    };
+    let tls = match runtime.settings.server.tls_files() {
+        Some(files) => Some(Tls::new(files.read().context("`server.certificate`")?)),
+        None => None,
+    };
+    let asked = Asked::listen().context("listening for the signal SIGHUP")?;
     let shutdown = CancellationToken::new();
     let (jobs, freshness) = (runtime.jobs(), Freshness::default());
     let mut tasks = Vec::new();
@@ -67,11 +81,13 @@ pub(super) async fn serve_with(
     let interactions = runtime.interactions(&reranker, &embedder, jobs.clone());
     let inference = Inference::new(reranker.clone(), embedder.clone(), runtime.codes(&embedder)?);
     let gateway = if roles.contains(&Role::Gateway) {
-        let gateway = runtime.gateway(reranker.clone())?.bind()?;
+        let gateway = runtime.gateway(reranker.clone())?;
+        let control = gateway.clone();
+        let gateway = gateway.bind()?;
         let scheme = if runtime.settings.gateway.certificate.is_some() { "https" } else { "http" };
         let (rest, grpc) = (gateway.rest_address, gateway.grpc_address);
         eprintln!("gateway on {scheme}://{rest} (Qdrant's REST) and {scheme}://{grpc} (its gRPC)");
-        Some(gateway)
+        Some((control, gateway))
     } else {
         None
     };
@@ -95,9 +111,33 @@ pub(super) async fn serve_with(
     });
     let api = if roles.contains(&Role::Api) { api } else { api.health_only() };
     // The address is the one thing that a script which started the server waits for.
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    if let Some((_, bound)) = &health {
+        eprintln!("health and metrics also on http://{bound}");
+    }
     eprintln!(
-        "serving on http://{bound} (http://{bound}/openapi.json describes it); stop with Ctrl-C"
+        "serving on {scheme}://{bound} ({scheme}://{bound}/openapi.json describes it); stop with Ctrl-C"
     );
+    let (control, gateway) = gateway.unzip();
+    let reloading = Reloading {
+        settings: runtime.settings.clone(),
+        api: api.clone(),
+        api_tls: tls.clone(),
+        gateway: control.zip(gateway.as_ref().map(|gateway| gateway.tls().cloned())),
+        metrics: runtime.metrics.clone(),
+    };
+    tasks.push(tokio::spawn(reloading.follow(asked, shutdown.clone())));
+    if let Some((listener, _)) = health {
+        let router = api.clone().health_only().router();
+        let shutdown = shutdown.clone();
+        tasks.push(tokio::spawn(async move {
+            let served = serving::serve(listener, router, None, shutdown.clone(), grace).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "health and metrics are served no longer");
+                shutdown.cancel();
+            }
+        }));
+    }
     let stop = shutdown.clone();
     tokio::spawn(async move {
         stop_signal().await;
@@ -105,13 +145,14 @@ pub(super) async fn serve_with(
         stop.cancel();
     });
     let serving = async {
-        let served = api.serve(listener, shutdown.clone()).await.context("serving");
+        let served = api.serve(listener, tls, shutdown.clone()).await.context("serving");
         shutdown.cancel();
         served
     };
     let passing = async {
         let Some(gateway) = gateway else { return Ok(()) };
-        let served = gateway.serve(shutdown.clone(), grace).await.context("serving the gateway");
+        let served = gateway.serve(observed, shutdown.clone(), grace).await;
+        let served = served.context("serving the gateway");
         shutdown.cancel();
         served
     };
@@ -121,6 +162,17 @@ pub(super) async fn serve_with(
     }
     runtime.close().await?;
     served.and(passed)
+}
+
+/// The gateway's requests have ids and spans as the API's have.
+fn observed(protocol: Protocol, router: Router) -> Router {
+    let surface = match protocol {
+        Protocol::Rest => "gateway rest",
+        Protocol::Grpc => "gateway grpc",
+    };
+    router.layer(axum::middleware::from_fn(move |request, next| {
+        telemetry::observe(surface, request, next)
+    }))
 }
 
 /// Ends when the process is asked to stop.

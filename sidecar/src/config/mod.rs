@@ -1,5 +1,7 @@
 //! The configuration: one file, `WHYRANK__SECTION__KEY` variables over it, all faults told at once.
 
+mod files;
+mod listeners;
 mod load;
 mod settings;
 mod validate;
@@ -25,6 +27,8 @@ pub fn read(path: Option<&Path>) -> Result<Settings, Faults> {
         .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
         .collect();
     let mut loaded = load::load::<Settings>(path, &environment)?;
+    loaded.settings.source = path.map(Path::to_owned);
+    files::read(&mut loaded);
     validate::validate(&mut loaded);
     loaded.finish()
 }
@@ -35,6 +39,7 @@ pub fn read(path: Option<&Path>) -> Result<Settings, Faults> {
 /// See [`read`].
 pub fn read_text(text: &str, environment: &[(String, String)]) -> Result<Settings, Faults> {
     let mut loaded = load::load_text::<Settings>(text, "text".to_owned(), environment)?;
+    files::read(&mut loaded);
     validate::validate(&mut loaded);
     loaded.finish()
 }

@@ -13,6 +13,7 @@ use whyrank_models::text::TextSettings;
 use whyrank_models::weights::{FetchSettings, Manifest, Weights};
 use whyrank_plugin::gateway::GatewaySettings;
 use whyrank_plugin::secret::Secret;
+use whyrank_plugin::serving::TlsFiles;
 
 use crate::access::AccessKey;
 use crate::artifacts::ArtifactPaths;
@@ -22,7 +23,7 @@ use crate::evidence::EvidenceSettings;
 use crate::features::RatingScale;
 use crate::generate::GenerateSettings;
 use crate::generator::GeneratorSettings;
-use crate::http::ConsoleSettings;
+use crate::http::{ConsoleSettings, KeyLimits};
 use crate::import::ImportSettings;
 use crate::insights::InsightsSettings;
 use crate::interactions::InteractionSettings;
@@ -30,6 +31,7 @@ use crate::queue::QueueSettings;
 use crate::rerank::RerankSettings;
 use crate::split::SplitSettings;
 use crate::storage::StoreSettings;
+use crate::telemetry::ObservabilitySettings;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,10 +81,15 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The gateway on Qdrant's own protocol.
     pub gateway: GatewaySettings,
+    /// The log and traces.
+    pub observability: ObservabilitySettings,
     /// Comparisons on held-back pairs.
     pub evaluation: EvaluationSettings,
     /// The demonstration.
     pub demo: DemoSettings,
+    /// The file that was read, to be read again; no setting of its own.
+    #[serde(skip)]
+    pub source: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -110,8 +117,10 @@ impl Default for Settings {
             interactions: InteractionSettings::default(),
             server: ServerSettings::default(),
             gateway: GatewaySettings::default(),
+            observability: ObservabilitySettings::default(),
             evaluation: EvaluationSettings::default(),
             demo: DemoSettings::default(),
+            source: None,
         }
     }
 }
@@ -234,8 +243,44 @@ pub struct ServerSettings {
     pub inference_token: Option<Secret>,
     /// Keys that callers must have; none lets all in. `whyrank key` makes them.
     pub keys: Vec<AccessKey>,
+    /// A file with further keys, as `[[keys]]` tables; read again while serving, as `keys` are.
+    pub keys_file: Option<PathBuf>,
+    /// What a key may ask for, unless it has `limits` of its own.
+    pub key_limits: KeyLimits,
+    /// The server's certificate chain (PEM); with it and the key the server speaks TLS.
+    pub certificate: Option<PathBuf>,
+    /// The key of the certificate (PEM).
+    pub certificate_key: Option<PathBuf>,
+    /// The authorities of the clients' certificates (PEM); with them a client without such a certificate
+    /// is refused.
+    pub client_certificate_authority: Option<PathBuf>,
+    /// A further address and port for health and metrics alone, without TLS, for probes that have no
+    /// certificate; absent opens none.
+    pub health_address: Option<String>,
+    /// Seconds between looks at the files of keys and certificates; changed ones are read again. 0 waits
+    /// for the signal SIGHUP.
+    pub reload_seconds: u64,
     /// The console under `/console`.
     pub console: ConsoleSettings,
+    /// What was read from `keys_file`; no setting of its own.
+    #[serde(skip)]
+    pub keys_read: Vec<AccessKey>,
+}
+
+impl ServerSettings {
+    /// All keys, those of the file included.
+    pub fn all_keys(&self) -> Vec<AccessKey> {
+        self.keys.iter().chain(&self.keys_read).cloned().collect()
+    }
+
+    /// The files of the server's own TLS, if it has any.
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        TlsFiles::named(
+            self.certificate.as_ref(),
+            self.certificate_key.as_ref(),
+            self.client_certificate_authority.as_ref(),
+        )
+    }
 }
 
 impl Default for ServerSettings {
@@ -250,7 +295,15 @@ impl Default for ServerSettings {
             maximum_inference_inputs: 256,
             inference_token: None,
             keys: Vec::new(),
+            keys_file: None,
+            key_limits: KeyLimits::default(),
+            certificate: None,
+            certificate_key: None,
+            client_certificate_authority: None,
+            health_address: None,
+            reload_seconds: 30,
             console: ConsoleSettings::default(),
+            keys_read: Vec::new(),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What only the meaning of the settings can tell: ranges, and settings that must fit each other.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
+use super::listeners;
 use super::load::Loaded;
 use super::settings::{Settings, VectorSource};
 use crate::access::{AccessKey, KeyRole};
@@ -34,10 +36,11 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "evaluation.seeds",
         "must be two seeds or more: one has no spread",
     );
-    let unusable = server.keys.iter().find_map(AccessKey::fault);
+    let keys = server.all_keys();
+    let unusable = keys.iter().find_map(AccessKey::fault);
     check(unusable.is_none(), "server.keys", unusable.as_deref().unwrap_or_default());
-    let names: HashSet<&str> = server.keys.iter().map(|key| key.name.as_str()).collect();
-    check(names.len() == server.keys.len(), "server.keys", "must not have a name twice");
+    let names: HashSet<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+    check(names.len() == keys.len(), "server.keys", "must not have a name twice");
     let ordering = &evaluation.ordering;
     check(ordering.candidates > 0, "evaluation.ordering.candidates", "must be at least 1");
     check(ordering.cutoff > 0, "evaluation.ordering.cutoff", "must be at least 1");
@@ -168,7 +171,7 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "insights.epsilon",
         "must be a number above 0",
     );
-    let sellers = server.keys.iter().any(|key| key.role == KeyRole::Seller);
+    let sellers = keys.iter().any(|key| key.role == KeyRole::Seller);
     check(
         !sellers || insights.noise_secret.as_ref().is_some_and(|secret| !secret.is_empty()),
         "insights.noise_secret",
@@ -202,7 +205,7 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
     check(evidence.liked + evidence.disliked >= 1, "evidence.liked", "needs at least one item");
     check(settings.training.maximum_pairs >= 2, "training.maximum_pairs", "must be at least 2");
     check(
-        server.address.parse::<std::net::SocketAddr>().is_ok(),
+        server.address.parse::<SocketAddr>().is_ok(),
         "server.address",
         "must be an address and a port, such as \"127.0.0.1:6380\"",
     );
@@ -216,37 +219,7 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         check(holds, key, "must be at least 1");
     }
     check(server.maximum_body_bytes >= 1_024, "server.maximum_body_bytes", "must be at least 1024");
-    let gateway = &settings.gateway;
-    for (key, address) in [
-        ("gateway.rest_address", &gateway.rest_address),
-        ("gateway.grpc_address", &gateway.grpc_address),
-    ] {
-        check(
-            address.parse::<std::net::SocketAddr>().is_ok(),
-            key,
-            "must be an address and a port, such as \"127.0.0.1:6343\"",
-        );
-    }
-    for (key, number) in [
-        ("gateway.deadline_milliseconds", gateway.deadline_milliseconds as usize),
-        ("gateway.maximum_reranks", gateway.maximum_reranks),
-        ("gateway.upstream_connections", gateway.upstream_connections),
-        ("gateway.connect_timeout_milliseconds", gateway.connect_timeout_milliseconds as usize),
-        ("gateway.upstream_timeout_seconds", gateway.upstream_timeout_seconds as usize),
-    ] {
-        check(number >= 1, key, "must be at least 1");
-    }
-    check(
-        gateway.upstream_api_key.is_none() || !gateway.api_keys.is_empty(),
-        "gateway.upstream_api_key",
-        "needs `gateway.api_keys`, or everyone who reaches the gateway has the server's key",
-    );
-    check(
-        gateway.certificate.is_some() == gateway.certificate_key.is_some(),
-        "gateway.certificate",
-        "and `gateway.certificate_key` must be given together",
-    );
-    check(!gateway.payload_key.is_empty(), "gateway.payload_key", "must not be empty");
+    listeners::check(&settings, &mut check);
     check(queue.live >= 1, "queue.live", "must be at least 1");
     for (key, number) in [
         ("queue.capacity", queue.capacity as u64),
@@ -323,8 +296,6 @@ mod tests {
         );
         check(&seller, "insights.noise_secret: is needed");
         check("[audience]\nthreshold = 1.5\n", "line 2: audience.threshold: is a probability");
-        check("[gateway]\nupstream_api_key = \"k\"\n", "line 2: gateway.upstream_api_key");
-        check("[gateway]\ncertificate = \"c.pem\"\n", "line 2: gateway.certificate");
         check(
             "[rerank]\ndeadline_milliseconds = 20000\n",
             "must be shorter than `server.timeout_seconds`",

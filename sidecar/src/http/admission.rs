@@ -5,6 +5,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::callers::held;
 use super::{Api, ApiError, Cause};
 
 /// Lets the request in if fewer than the configured number are in hand.
@@ -12,8 +13,7 @@ pub(super) async fn admit(State(api): State<Api>, request: Request, next: Next) 
     match api.inner.admission.clone().try_acquire_owned() {
         Ok(place) => {
             let response = next.run(request).await;
-            drop(place);
-            response
+            held(response, place)
         }
         Err(_) => {
             let message = "too many requests are in hand (`server.maximum_requests`); try again";

@@ -5,8 +5,9 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::callers::{Known, held};
 use super::{Api, ApiError, Cause};
-use crate::access::{self, AccessKey, KeyRole};
+use crate::access::{AccessKey, KeyRole};
 
 /// Who sent a request, where keys are configured.
 #[derive(Debug, Clone)]
@@ -15,12 +16,15 @@ pub(super) struct Caller {
     pub(super) role: KeyRole,
     /// The items that a seller may ask about, as a filter in Qdrant's JSON.
     pub(super) items: Option<serde_json::Value>,
+    /// The digest of the key, which tells a key from its successor of the same name.
+    pub(super) digest: String,
 }
 
 impl Caller {
     /// The holder of a key.
     pub(super) fn of(key: &AccessKey) -> Self {
-        Self { name: key.name.clone(), role: key.role, items: key.items.clone() }
+        let (name, items, digest) = (key.name.clone(), key.items.clone(), key.sha256.clone());
+        Self { name, role: key.role, items, digest }
     }
 }
 
@@ -34,7 +38,7 @@ pub(super) async fn authenticate(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // A Qdrant server can send no header; it proves itself by the token in its request.
     let by_token = path == "/" && settings.inference_token.is_some();
-    if settings.keys.is_empty() || by_token {
+    if api.inner.callers.none() || by_token {
         return next.run(request).await;
     }
     let refused = |cause: Cause, message: String| {
@@ -44,7 +48,8 @@ pub(super) async fn authenticate(
         ApiError::new(cause, message).into_response()
     };
     let given = given_key(request.headers());
-    let Some(key) = given.and_then(|given| access::find(&settings.keys, given)) else {
+    let Some(Known { key, allowance }) = given.and_then(|given| api.inner.callers.find(given))
+    else {
         let found = if given.is_some() { "the given key is not known" } else { "no key was given" };
         let message = format!("{found}; send one as `api-key: ...` or `authorization: Bearer ...`");
         return refused(Cause::Unauthorized, message);
@@ -57,8 +62,17 @@ pub(super) async fn authenticate(
         );
         return refused(Cause::Forbidden, message);
     }
-    request.extensions_mut().insert(Caller::of(key));
-    let response = next.run(request).await;
+    let place = match allowance.admit() {
+        Ok(place) => place,
+        Err(exhausted) => {
+            let (error, name) = (exhausted.error(), &key.name);
+            let mut response = refused(error.cause, format!("key {name:?}: {}", error.message));
+            exhausted.mark(&mut response);
+            return response;
+        }
+    };
+    request.extensions_mut().insert(Caller::of(&key));
+    let response = held(next.run(request).await, place);
     let (key, role, status) = (&key.name, key.role.name(), response.status().as_u16());
     tracing::info!(target: "whyrank::audit", key, role, %method, path, status);
     response

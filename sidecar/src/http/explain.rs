@@ -15,7 +15,7 @@ use whyrank_plugin::{ExplanationRecord, ItemId, UserId};
 
 use super::json::Json;
 use super::known::{known_item, known_user};
-use super::{Api, ApiError, Cause, ErrorBody};
+use super::{Api, ApiError, Cause, ErrorBody, Unanswered};
 use crate::generator::Delta;
 use crate::queue::WritingDesk;
 use crate::rerank::Reasons;
@@ -122,7 +122,7 @@ pub(super) async fn explain(
         })?;
         let limit = Duration::from_secs(answer.inner.settings.write_timeout_seconds);
         if request.stream {
-            let events = stream(desk, user, item, limit);
+            let events = stream(desk, user, item, limit, answer.unanswered("explain"));
             return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
         }
         let cancel = CancellationToken::new();
@@ -163,6 +163,7 @@ fn stream(
     user: UserId,
     item: ItemId,
     limit: Duration,
+    unanswered: Unanswered,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let cancel = CancellationToken::new();
     let guard: DropGuard = cancel.clone().drop_guard();
@@ -185,9 +186,11 @@ fn stream(
         Some((event, receiver))
     });
     let end = futures::stream::once(async move {
-        writing
+        let end = writing
             .await
-            .unwrap_or_else(|error| Event::default().event("error").data(error.to_string()))
+            .unwrap_or_else(|error| Event::default().event("error").data(error.to_string()));
+        unanswered.answered();
+        end
     });
     deltas.chain(end).map(move |event| {
         let _held_until_the_stream_is_dropped = &guard;

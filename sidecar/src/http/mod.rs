@@ -3,8 +3,10 @@
 mod admission;
 mod audience;
 mod authentication;
+mod callers;
 mod compare;
 mod console;
+pub(crate) mod deadline;
 mod error;
 mod explain;
 mod health;
@@ -17,20 +19,21 @@ mod queue;
 mod recommend;
 
 use std::future::Future;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use whyrank_plugin::serving::{self, Tls};
 
+pub use callers::KeyLimits;
 pub use console::ConsoleSettings;
 pub use error::{ApiError, Cause, ErrorBody};
 pub use explain::{ExplainRequest, ExplainResponse};
@@ -41,10 +44,11 @@ use crate::config::ServerSettings;
 use crate::inference::Inference;
 use crate::insights::Insights;
 use crate::interactions::Interactions;
-use crate::metrics::Metrics;
+use crate::metrics::{CANCELLED, Metrics};
 use crate::queue::{Jobs, MissingPairs, WritingDesk};
 use crate::rerank::Reranker;
 use crate::storage::Storage;
+use crate::telemetry;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -67,6 +71,7 @@ struct Inner {
     metrics: Metrics,
     settings: ServerSettings,
     sessions: console::Sessions,
+    callers: callers::Callers,
     admission: Arc<Semaphore>,
     stopping: AtomicBool,
 }
@@ -124,6 +129,7 @@ impl Api {
         } = parts;
         let admission = Arc::new(Semaphore::new(settings.maximum_requests));
         let sessions = console::Sessions::new(&settings.console);
+        let callers = callers::Callers::new(&settings);
         let stopping = AtomicBool::new(false);
         let inner = Inner {
             reranker,
@@ -138,6 +144,7 @@ impl Api {
             metrics,
             settings,
             sessions,
+            callers,
             admission,
             stopping,
         };
@@ -159,12 +166,16 @@ impl Api {
         // Only work is admitted by count; health and metrics must answer when the server is full.
         router
             .route("/", axum::routing::post(inference::infer))
+            .layer(axum::middleware::from_fn(deadline::keep))
             .layer(axum::middleware::from_fn_with_state(self.clone(), admission::admit))
             .layer(DefaultBodyLimit::max(self.inner.settings.maximum_body_bytes))
             .route("/openapi.json", open_api)
             // Outermost: who may not ask takes no place and is read no body of.
             .layer(axum::middleware::from_fn_with_state(self.clone(), authentication::authenticate))
             .merge(self.console())
+            .layer(axum::middleware::from_fn(|request, next| {
+                telemetry::observe("api", request, next)
+            }))
             .merge(health::router())
             .with_state(self.clone())
     }
@@ -194,38 +205,44 @@ impl Api {
         Self::routes().split_for_parts().1
     }
 
-    /// Serves until `shutdown` fires; requests in hand may then end within the grace time.
+    /// Whether callers must have a key.
+    pub(crate) fn has_keys(&self) -> bool {
+        !self.inner.callers.none()
+    }
+
+    /// From the next request on these keys and their limits count; sessions of the console that began with
+    /// a key that is gone are over.
+    pub fn replace_keys(&self, settings: &ServerSettings) {
+        self.inner.callers.replace(settings);
+    }
+
+    /// Serves until `shutdown` fires; requests in hand may then end within the grace time. The listener
+    /// must be non-blocking.
     ///
     /// # Errors
     /// When the listener fails.
     pub async fn serve(
         self,
         listener: TcpListener,
+        tls: Option<Tls>,
         shutdown: CancellationToken,
     ) -> std::io::Result<()> {
         let grace = std::time::Duration::from_secs(self.inner.settings.grace_seconds);
         let router = self.router();
         let (stop, inner) = (shutdown.clone(), self.inner.clone());
-        let listener = listener.tap_io(|connection| {
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "a connection stays with delayed sends");
-            }
-        });
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+        // Not ready from the moment on at which it is to end, so that no balancer sends more.
+        let flag = tokio::spawn(async move {
             stop.cancelled().await;
             inner.stopping.store(true, Ordering::Relaxed);
         });
-        let out_of_time = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(grace).await;
-        };
-        tokio::select! {
-            result = serving => result,
-            () = out_of_time => {
-                tracing::warn!("requests did not end within the grace time and were dropped");
-                Ok(())
-            }
-        }
+        let served = serving::serve(listener, router, tls, shutdown, grace).await;
+        flag.abort();
+        served
+    }
+
+    /// To be kept until there is an answer.
+    fn unanswered(&self, route: &'static str) -> Unanswered {
+        Unanswered { metrics: self.inner.metrics.clone(), route, answered: false }
     }
 
     /// Counts and times the answer of one route.
@@ -235,8 +252,10 @@ impl Api {
         work: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
         let started = Instant::now();
-        let answer = work.await;
         let metrics = &self.inner.metrics;
+        let unanswered = self.unanswered(route);
+        let answer = work.await;
+        unanswered.answered();
         let seconds = started.elapsed().as_secs_f64();
         metrics.request_seconds.with_label_values(&[route]).observe(seconds);
         let outcome = answer.as_ref().map_or_else(|error| error.cause.row().0, |_| "ok");
@@ -247,5 +266,30 @@ impl Api {
             tracing::error!(route, error = error.message, "a request failed");
         }
         answer
+    }
+}
+
+/// Counts a request whose caller left: its work is dropped, and this with it.
+#[derive(Debug)]
+struct Unanswered {
+    metrics: Metrics,
+    route: &'static str,
+    answered: bool,
+}
+
+impl Unanswered {
+    /// The answer is out.
+    fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        self.metrics.requests.with_label_values(&[self.route, CANCELLED]).inc();
+        tracing::debug!(route = self.route, "the caller left before the answer");
     }
 }

@@ -29,11 +29,12 @@ pub use request::{
 use crate::artifacts::RerankModels;
 use crate::cold_start::ColdStart;
 use crate::features::RatingScale;
-use crate::http::{ApiError, Cause};
+use crate::http::{ApiError, Cause, deadline};
 use crate::metrics::Metrics;
 use crate::queue::MissingPairs;
 use crate::staleness::Freshness;
 use crate::storage::Storage;
+use crate::telemetry;
 
 /// Limits and choices of the rerank pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,6 +122,7 @@ impl StageClock {
         let seconds = (now - self.last).as_secs_f64();
         self.last = now;
         self.metrics.stage_seconds.with_label_values(&[stage]).observe(seconds);
+        telemetry::stage(stage, seconds);
         self.reports.push(StageReport {
             stage: stage.to_owned(),
             milliseconds: seconds * 1e3,
@@ -313,7 +315,7 @@ impl Reranker {
         let limit = request.limit.unwrap_or(self.settings.limit);
         let explain = request.explain.unwrap_or(self.settings.explain);
         let accounted = if explain { limit } else { 0 };
-        let deadline = Duration::from_millis(self.settings.deadline_milliseconds);
+        let deadline = deadline::within(Duration::from_millis(self.settings.deadline_milliseconds));
         let ranking = self.rank(&retrieved, accounted, &mut clock);
         let ranked = tokio::time::timeout(deadline, ranking).await.unwrap_or_else(|_| {
             let message = format!("reranking took longer than {} ms", deadline.as_millis());

@@ -37,6 +37,16 @@ pub struct StandIn {
 struct Shared {
     behaviour: AtomicU8,
     calls: AtomicUsize,
+    left: AtomicUsize,
+}
+
+/// Counts a caller that did not wait for the end.
+struct Waiting(Arc<Shared>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.left.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl StandIn {
@@ -67,6 +77,11 @@ impl StandIn {
     pub fn calls(&self) -> usize {
         self.shared.calls.load(Ordering::SeqCst)
     }
+
+    /// Callers that left while it hung.
+    pub fn left(&self) -> usize {
+        self.shared.left.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for StandIn {
@@ -79,6 +94,7 @@ async fn complete(State(shared): State<Arc<Shared>>, body: axum::Json<Value>) ->
     let number = shared.calls.fetch_add(1, Ordering::SeqCst);
     let behaviour = shared.behaviour.load(Ordering::SeqCst);
     if behaviour == Behaviour::Hangs as u8 {
+        let _waiting = Waiting(shared.clone());
         std::future::pending::<()>().await;
     }
     if behaviour == Behaviour::Garbage as u8 {

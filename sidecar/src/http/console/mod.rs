@@ -21,8 +21,8 @@ pub(super) use sessions::Sessions;
 
 use self::sessions::{encrypted, given_token, no_cookie, same_origin};
 use super::authentication::{Caller, given_key};
+use super::callers::{Known, held};
 use super::{Api, ApiError, Cause};
-use crate::access;
 use crate::console::{ICON, STYLE, render};
 
 /// What pages may load and do: only what this server sends, no script at all, in no other page's frame.
@@ -159,30 +159,43 @@ async fn admit(State(api): State<Api>, request: Request, next: Next) -> Response
         return error_page(&Frame::empty(), &ApiError::new(Cause::Full, message));
     };
     let response = next.run(request).await;
-    drop(place);
-    response
+    held(response, place)
 }
 
 /// Finds out who asks, by session or by key; who is not known gets the form to sign in.
 async fn enter(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let settings = &api.inner.settings;
-    if settings.keys.is_empty() {
+    if api.inner.callers.none() {
         request.extensions_mut().insert(Visitor::default());
         return next.run(request).await;
     }
     let headers = request.headers();
     let session = given_token(headers).and_then(|token| api.inner.sessions.caller(token));
+    // A session does not outlive its key.
+    let of_session = |caller: Caller| {
+        let allowance = api.inner.callers.still(&caller.digest)?;
+        Some((caller, allowance))
+    };
+    let session = session.and_then(of_session);
     let signed_in = session.is_some();
-    let by_key = || given_key(headers).and_then(|given| access::find(&settings.keys, given));
+    let by_key = || given_key(headers).and_then(|given| api.inner.callers.find(given));
+    let by_key = || by_key().map(|known| (Caller::of(&known.key), known.allowance));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let Some(caller) = session.or_else(|| by_key().map(Caller::of)) else {
+    let Some((caller, allowance)) = session.or_else(by_key) else {
         let next = request.uri().path_and_query().filter(|_| method == Method::GET);
         let next = next.map(|next| next.as_str().to_owned()).unwrap_or_default();
         return login_page(&next, None, StatusCode::UNAUTHORIZED);
     };
     let (key, role) = (caller.name.clone(), caller.role.name());
+    let place = match allowance.admit() {
+        Ok(place) => place,
+        Err(exhausted) => {
+            let mut response = error_page(&Frame::empty(), &exhausted.error());
+            exhausted.mark(&mut response);
+            return response;
+        }
+    };
     request.extensions_mut().insert(Visitor { caller: Some(caller), signed_in });
-    let response = next.run(request).await;
+    let response = held(next.run(request).await, place);
     let status = response.status().as_u16();
     tracing::info!(target: "whyrank::audit", key, role, %method, path, status);
     response
@@ -221,11 +234,11 @@ async fn sign_in(
             "the form was not sent by a page of this server; open the console and sign in there";
         return refused(Cause::Forbidden, "", message.to_owned());
     }
-    let Some(key) = access::find(&api.inner.settings.keys, form.key.trim()) else {
+    let Some(Known { key, .. }) = api.inner.callers.find(form.key.trim()) else {
         let message = "This key is not known here.".to_owned();
         return refused(Cause::Unauthorized, &form.next, message);
     };
-    let token = match api.inner.sessions.begin(Caller::of(key)) {
+    let token = match api.inner.sessions.begin(Caller::of(&key)) {
         Ok(token) => token,
         Err(error) => return refused(Cause::Internal, &form.next, error.to_string()),
     };

@@ -149,7 +149,7 @@ mod tests {
     use crate::access::KeyRole;
 
     fn caller(name: &str) -> Caller {
-        Caller { name: name.to_owned(), role: KeyRole::Admin, items: None }
+        Caller { name: name.to_owned(), role: KeyRole::Admin, items: None, digest: digest(name) }
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

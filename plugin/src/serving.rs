@@ -1,0 +1,231 @@
+//! How every listener of the program serves: over plain TCP or TLS, with or without certificates of the
+//! clients, HTTP/1.1 and HTTP/2 on one port, certificates that can be replaced while serving, and a
+//! graceful end.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use hyper_util::rt::TokioTimer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio_util::sync::CancellationToken;
+
+/// Seconds that a client may take to send the head of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Unanswered seconds after which a silent connection is probed.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// A certificate, a key or an authority that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} cannot be used: {detail}", path.display())]
+pub struct TlsError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+impl TlsError {
+    fn new(path: &Path, detail: impl fmt::Display) -> Self {
+        Self { path: path.to_owned(), detail: detail.to_string() }
+    }
+}
+
+/// The files of a listener's TLS, all of them PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, followed by those that lead to an authority.
+    pub certificate: PathBuf,
+    /// The key of the certificate.
+    pub key: PathBuf,
+    /// The authorities of the clients' certificates; with them a client without one is refused.
+    pub client_authority: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// The files, if the settings name a certificate and its key.
+    pub fn named(
+        certificate: Option<&PathBuf>,
+        key: Option<&PathBuf>,
+        client_authority: Option<&PathBuf>,
+    ) -> Option<Self> {
+        let (certificate, key) = certificate.zip(key)?;
+        let (certificate, key) = (certificate.clone(), key.clone());
+        Some(Self { certificate, key, client_authority: client_authority.cloned() })
+    }
+
+    /// Where they are.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let always = [self.certificate.as_path(), self.key.as_path()];
+        always.into_iter().chain(self.client_authority.as_deref())
+    }
+
+    /// Reads them, and checks that they belong together.
+    ///
+    /// # Errors
+    /// When a file cannot be read, holds no certificate or key, or the key is another certificate's.
+    pub fn read(&self) -> Result<ServerConfig, TlsError> {
+        let chain = certificates(&self.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key)
+            .map_err(|error| TlsError::new(&self.key, error))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::new(&self.certificate, error))?;
+        let builder = match &self.client_authority {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for authority in certificates(path)? {
+                    roots.add(authority).map_err(|error| TlsError::new(path, error))?;
+                }
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                        .build()
+                        .map_err(|error| TlsError::new(path, error))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder
+            .with_single_cert(chain, key)
+            .map_err(|error| TlsError::new(&self.certificate, error))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+/// The certificates of a PEM file, at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| TlsError::new(path, error))?;
+    if found.is_empty() {
+        return Err(TlsError::new(path, "it holds no certificate in PEM"));
+    }
+    Ok(found)
+}
+
+/// The TLS of a listener. Clones share it: what one replaces counts for all, from the next connection on.
+#[derive(Clone)]
+pub struct Tls {
+    in_force: RustlsConfig,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Tls")
+    }
+}
+
+impl Tls {
+    /// What was read from [`TlsFiles`].
+    pub fn new(config: ServerConfig) -> Self {
+        Self { in_force: RustlsConfig::from_config(Arc::new(config)) }
+    }
+
+    /// New connections get this. Connections that are open go on as they began; what they could resume
+    /// later belongs to the old configuration and is gone with it.
+    pub fn replace(&self, config: ServerConfig) {
+        self.in_force.reload_from_config(Arc::new(config));
+    }
+}
+
+/// Takes an address; port 0 takes a free one. The address that was taken comes with the listener, which
+/// is non-blocking.
+///
+/// # Errors
+/// When the address is taken, or not one of this machine.
+pub fn listen(address: &str) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+/// Serves until `shutdown` fires; requests in hand may then end within `grace`. The listener must be
+/// non-blocking.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Tls>,
+    shutdown: CancellationToken,
+    grace: Duration,
+) -> std::io::Result<()> {
+    let handle = Handle::new();
+    let stopping = handle.clone();
+    let stopper = tokio::spawn(async move {
+        shutdown.cancelled().await;
+        stopping.graceful_shutdown(Some(grace));
+    });
+    let service = router.into_make_service();
+    // Without TCP_NODELAY the trailers of a gRPC answer wait for the client's delayed acknowledgement of
+    // what went before them: 40 milliseconds, for an answer of one.
+    let server = axum_server::from_tcp(listener)?.handle(handle);
+    let mut server = server.acceptor(NoDelayAcceptor::new());
+    tune(server.http_builder());
+    let served = match tls {
+        None => server.serve(service).await,
+        Some(tls) => {
+            let encrypted = |plain| RustlsAcceptor::new(tls.in_force).acceptor(plain);
+            server.map(encrypted).serve(service).await
+        }
+    };
+    stopper.abort();
+    served
+}
+
+fn tune(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .max_concurrent_streams(None)
+        .keep_alive_interval(KEEPALIVE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a new certificate and its key into a folder.
+    fn made(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let paths = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+        std::fs::write(&paths.0, made.cert.pem()).unwrap();
+        std::fs::write(&paths.1, made.signing_key.serialize_pem()).unwrap();
+        paths
+    }
+
+    #[test]
+    fn files_that_belong_together_are_taken_and_others_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let ((certificate, key), (other, other_key)) =
+            (made(folder.path(), "one"), made(folder.path(), "two"));
+        let files = |key: &PathBuf, authority: Option<&PathBuf>| {
+            TlsFiles::named(Some(&certificate), Some(key), authority).unwrap()
+        };
+        assert!(files(&key, None).read().is_ok());
+        assert!(files(&key, Some(&other)).read().is_ok());
+        assert_eq!(files(&key, Some(&other)).paths().count(), 3);
+        let fault = |files: TlsFiles| files.read().unwrap_err().path;
+        assert_eq!(fault(files(&other_key, None)), certificate, "the key of another certificate");
+        assert_eq!(fault(files(&certificate, None)), certificate, "no key in the file");
+        assert_eq!(fault(files(&key, Some(&key))), key, "no certificate in the file");
+        let missing = folder.path().join("missing.pem");
+        assert_eq!(fault(files(&missing, None)), missing);
+        assert_eq!(TlsFiles::named(Some(&certificate), None, None), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Keys that stand in files of their own, such as mounted secrets, which the configuration only names.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use whyrank_plugin::Secret;
+
+use super::load::Loaded;
+use super::settings::Settings;
+use crate::access::AccessKey;
+
+/// What `server.keys_file` holds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysFile {
+    keys: Vec<AccessKey>,
+}
+
+/// Reads the files that the settings name; what is wrong with one is a fault of the setting.
+pub(super) fn read(loaded: &mut Loaded<Settings>) {
+    if let Some(path) = loaded.settings.server.keys_file.clone() {
+        match api_keys(&path) {
+            Ok(keys) => loaded.settings.server.keys_read = keys,
+            Err(fault) => loaded.fault("server.keys_file", fault),
+        }
+    }
+    if let Some(path) = loaded.settings.gateway.api_keys_file.clone() {
+        match gateway_keys(&path) {
+            Ok(keys) => loaded.settings.gateway.api_keys_read = keys,
+            Err(fault) => loaded.fault("gateway.api_keys_file", fault),
+        }
+    }
+}
+
+// A file without a key must not pass: no key at all would let everybody in.
+fn api_keys(path: &Path) -> Result<Vec<AccessKey>, String> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    // The parser's own message would show the line, and with it what somebody took for a digest.
+    let file: KeysFile = toml_edit::de::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        format!("{shown}, line {line}: {}", error.message())
+    })?;
+    if file.keys.is_empty() {
+        return Err(format!("{shown} holds no `[[keys]]`"));
+    }
+    Ok(file.keys)
+}
+
+fn gateway_keys(path: &Path) -> Result<Vec<Secret>, String> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    let keys = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let keys: Vec<Secret> = keys.map(Secret::new).collect();
+    if keys.is_empty() {
+        return Err(format!("{shown} holds no key; it needs one a line"));
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read_text;
+    use crate::access::digest;
+
+    #[test]
+    fn keys_of_files_count_beside_those_of_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let entry = |name: &str| {
+            format!("name = \"{name}\"\nrole = \"search\"\nsha256 = \"{}\"\n", digest(name))
+        };
+        let keys = write("keys.toml", &format!("[[keys]]\n{}", entry("filed")));
+        let clients = write("clients", "one\n\n  two \n");
+        let text = format!(
+            "[server]\nkeys_file = {keys:?}\n[[server.keys]]\n{}[gateway]\napi_keys = [\"zero\"]\n\
+             api_keys_file = {clients:?}\n",
+            entry("own")
+        );
+        let settings = read_text(&text, &[]).unwrap();
+        let names: Vec<String> =
+            settings.server.all_keys().into_iter().map(|key| key.name).collect();
+        assert_eq!(names, ["own", "filed"]);
+        let gateway = settings.gateway.keys().clients;
+        assert!(gateway.len() == 3 && gateway[2].matches(b"two"));
+
+        let fault = |text: String| read_text(&text, &[]).unwrap_err().to_string();
+        let twice = format!("{text}[[server.keys]]\n{}", entry("filed"));
+        assert!(fault(twice).contains("name twice"));
+        for (content, expected) in [
+            ("", "missing field `keys`"),
+            ("keys = []", "holds no"),
+            ("[[keys]]\nname = 3", "line 2"),
+            ("[[keys]]\nname = \"x\"\nrole = \"admin\"\nsha256 = \"plain\"", "hexadecimal"),
+        ] {
+            let keys = write("faulty.toml", content);
+            let said = fault(format!("[server]\nkeys_file = {keys:?}\n"));
+            assert!(said.contains(expected), "{content}: {said}");
+        }
+        let empty = write("empty", "\n");
+        let said = fault(format!("[gateway]\napi_keys_file = {empty:?}\n"));
+        assert!(said.contains("line 2: gateway.api_keys_file") && said.contains("one a line"));
+        let missing = folder.path().join("missing").display().to_string();
+        assert!(fault(format!("[server]\nkeys_file = {missing:?}\n")).contains("server.keys_file"));
+    }
+}

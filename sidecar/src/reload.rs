@@ -1,0 +1,201 @@
+//! Keys and certificates that change while the server serves: read again when the process is asked to
+//! (SIGHUP) or when one of their files has changed. All of it counts or nothing does: a file at fault
+//! leaves everything as it was, is told in the log, and shows in the metrics until it is mended.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+use whyrank_plugin::gateway::Gateway;
+use whyrank_plugin::serving::Tls;
+
+use crate::config::{self, Settings};
+use crate::http::Api;
+use crate::metrics::Metrics;
+
+/// What is read again, and for whom.
+#[derive(Debug)]
+pub(crate) struct Reloading {
+    /// The settings that the process began with; they name the files.
+    pub(crate) settings: Arc<Settings>,
+    /// Has keys.
+    pub(crate) api: Api,
+    /// The API's TLS, if it has any.
+    pub(crate) api_tls: Option<Tls>,
+    /// The gateway, if there is one, and its TLS.
+    pub(crate) gateway: Option<(Gateway, Option<Tls>)>,
+    /// Where it is told how it went.
+    pub(crate) metrics: Metrics,
+}
+
+/// Comes when the process is asked to read its files again. Made before anything is served, because
+/// without it the signal ends the process.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Asked {
+    /// Listens for the signal.
+    ///
+    /// # Errors
+    /// When the system does not allow it.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+/// What the files hold, in short; the same as long as none has changed.
+type Fingerprint = [u8; 32];
+
+impl Reloading {
+    /// Reads again whenever that is due, until `shutdown` fires.
+    pub(crate) async fn follow(self, mut asked: Asked, shutdown: CancellationToken) {
+        let this = Arc::new(self);
+        let seconds = this.settings.server.reload_seconds;
+        let mut seen = this.clone().looked().await;
+        loop {
+            let due = async {
+                match seconds {
+                    0 => std::future::pending().await,
+                    seconds => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                }
+            };
+            let by_signal = tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = asked.next() => true,
+                () = due => false,
+            };
+            // The look comes before the reading: what changes in between is found the next time.
+            let now = this.clone().looked().await;
+            if by_signal || now != seen {
+                this.clone().attempt().await;
+            }
+            seen = now;
+        }
+    }
+
+    async fn attempt(self: Arc<Self>) {
+        let this = self.clone();
+        let read = tokio::task::spawn_blocking(move || this.reload()).await;
+        let outcome = match read.context("reading").and_then(std::convert::identity) {
+            Ok(()) => {
+                tracing::info!("keys and certificates were read again and are in force");
+                "ok"
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "keys and certificates could not be read again; the old ones stay in force"
+                );
+                "failed"
+            }
+        };
+        self.metrics.reloads.with_label_values(&[outcome]).inc();
+        self.metrics.reload_faulty.set(i64::from(outcome != "ok"));
+    }
+
+    fn reload(&self) -> Result<()> {
+        let fresh = config::read(self.settings.source.as_deref())?;
+        // No keys would let everybody in. That is for the operator to say by a restart, not for a file
+        // that was emptied by mistake.
+        if self.api.has_keys() && fresh.server.all_keys().is_empty() {
+            bail!(
+                "`server.keys` would be empty, which lets everybody in; restart if that is meant"
+            );
+        }
+        let new = fresh.gateway.keys();
+        let asks = self.gateway.as_ref().is_some_and(|(gateway, _)| gateway.has_keys());
+        if asks && new.clients.is_empty() {
+            bail!(
+                "`gateway.api_keys` would be empty, which lets everybody in; restart if that is meant"
+            );
+        }
+        // A listener keeps to TLS, or to doing without, as it began.
+        let read =
+            |tls: Option<&Tls>, files: Option<whyrank_plugin::serving::TlsFiles>, name| match (
+                tls, files,
+            ) {
+                (Some(tls), Some(files)) => Ok(Some((tls.clone(), files.read()?))),
+                (None, None) => Ok(None),
+                _ => bail!("`{name}` begins or ends TLS, which needs a restart"),
+            };
+        let api = read(self.api_tls.as_ref(), fresh.server.tls_files(), "server.certificate")?;
+        let gateway = match &self.gateway {
+            Some((_, tls)) => read(tls.as_ref(), fresh.gateway.tls_files(), "gateway.certificate")?,
+            None => None,
+        };
+        // From here on nothing fails.
+        for (tls, config) in api.into_iter().chain(gateway) {
+            tls.replace(config);
+        }
+        self.api.replace_keys(&fresh.server);
+        if let Some((gateway, _)) = &self.gateway {
+            gateway.replace_keys(new);
+        }
+        Ok(())
+    }
+
+    async fn looked(self: Arc<Self>) -> Option<Fingerprint> {
+        tokio::task::spawn_blocking(move || fingerprint(&self.watched())).await.ok()
+    }
+
+    /// The configuration and the files that it names.
+    fn watched(&self) -> Vec<PathBuf> {
+        let settings = &self.settings;
+        let (server, gateway) = (&settings.server, &settings.gateway);
+        let named = [&settings.source, &server.keys_file, &gateway.api_keys_file];
+        let tls = [server.tls_files(), gateway.tls_files()];
+        let tls = tls.iter().flatten().flat_map(|files| files.paths().map(Path::to_owned));
+        named.into_iter().flatten().cloned().chain(tls).collect()
+    }
+}
+
+/// Contents rather than times: a mounted secret is replaced by turning a link, and a copy may keep its time.
+fn fingerprint(paths: &[PathBuf]) -> Fingerprint {
+    let mut hash = Sha256::new();
+    for path in paths {
+        let content = std::fs::read(path).ok();
+        let length = content.as_ref().map_or(u64::MAX, |content| content.len() as u64);
+        hash.update(length.to_le_bytes());
+        hash.update(content.unwrap_or_default());
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_changes_with_what_files_hold_and_with_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [folder.path().join("one"), folder.path().join("two")];
+        let write = |one: &str, two: &str| {
+            std::fs::write(&paths[0], one).unwrap();
+            std::fs::write(&paths[1], two).unwrap();
+            fingerprint(&paths)
+        };
+        let first = write("ab", "c");
+        assert_eq!(write("ab", "c"), first);
+        assert_ne!(write("a", "bc"), first, "what moves from one file to the next");
+        std::fs::remove_file(&paths[1]).unwrap();
+        let gone = fingerprint(&paths);
+        assert_ne!(gone, write("a", ""));
+    }
+}

@@ -1,0 +1,149 @@
+//! What one caller may ask for, and what happens to work that nobody waits for any longer.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use whyrank_tests::soak::{Behaviour, StandIn};
+use whyrank_tests::{Installation, Server};
+
+/// Asks until it is so, which must be within a minute.
+async fn until(what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !holds().await? {
+        ensure!(Instant::now() < limit, "not in a minute: {what}");
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// Makes a key with these limits of its own, configured.
+fn key(installation: &Installation, name: &str, limits: &str) -> Result<String> {
+    let made = installation.json(&["key", "--name", name, "--role", "search"])?;
+    let digest = made["entry"]["sha256"].as_str().context("a digest")?;
+    installation.configure(&format!(
+        "[[server.keys]]\nname = \"{name}\"\nrole = \"search\"\nsha256 = \"{digest}\"\n{limits}"
+    ))?;
+    Ok(made["key"].as_str().context("a key")?.to_owned())
+}
+
+fn post(server: &Server, path: &str, key: &str, body: &Value) -> RequestBuilder {
+    let request = Client::new().post(format!("{}{path}", server.url)).header("api-key", key);
+    request.json(body)
+}
+
+/// What a request gets that a key needs a place for, and that asks nothing of the model.
+async fn free(server: &Server, key: &str) -> Result<StatusCode> {
+    let request = Client::new().get(format!("{}/openapi.json", server.url)).header("api-key", key);
+    Ok(request.send().await?.status())
+}
+
+async fn metric(server: &Server, line: &str) -> Result<bool> {
+    let metrics = reqwest::get(format!("{}/metrics", server.url)).await?.text().await?;
+    Ok(metrics.lines().any(|told| told == line))
+}
+
+#[tokio::test]
+async fn a_key_that_asks_too_often_is_told_when_to_come_back() -> Result<()> {
+    let installation = Installation::new()?;
+    let eager = key(&installation, "eager", "limits = { requests_per_second = 1, burst = 2 }\n")?;
+    let other = key(&installation, "other", "")?;
+    let server = installation.serve(&["--role", "api"])?;
+    let body = json!({ "user": "1" });
+    let mut statuses = Vec::new();
+    let asked = (0..8).map(|_| post(&server, "/v1/recommend", &eager, &body).send());
+    for answer in futures::future::join_all(asked).await {
+        let answer = answer?;
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            let again: u64 = answer.headers()["retry-after"].to_str()?.parse()?;
+            ensure!((1..=2).contains(&again), "{again}");
+            let told: Value = answer.json().await?;
+            ensure!(told["error_type"] == "full" && told["error"].to_string().contains("eager"));
+            statuses.push(429);
+        } else {
+            statuses.push(answer.status().as_u16());
+        }
+    }
+    // Two at once, and perhaps one more for each second that all of this took.
+    let refused = statuses.iter().filter(|status| **status == 429).count();
+    ensure!((1..=6).contains(&refused), "{statuses:?}");
+    let answer = post(&server, "/v1/recommend", &other, &body).send().await?;
+    ensure!(answer.status() != StatusCode::TOO_MANY_REQUESTS, "another key is bounded too");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_stops_the_work_and_frees_its_place() -> Result<()> {
+    let model = StandIn::start().await?;
+    model.behave(Behaviour::Hangs);
+    let base = model.base_url.clone();
+    let (installation, key) = tokio::task::spawn_blocking(move || {
+        let installation = Installation::trained()?;
+        installation.configure(&format!(
+            "[generator]\nkind = \"openai\"\n\n[generator.openai]\nbase_url = \"{base}\"\n\
+             model = \"stand-in\"\nretries = 0\n"
+        ))?;
+        let key = key(&installation, "one", "limits = { concurrent_requests = 1 }\n")?;
+        anyhow::Ok((installation, key))
+    })
+    .await??;
+    let server = installation.serve(&["--role", "api", "--role", "worker"])?;
+    for (number, stream) in [(1, false), (2, true)] {
+        let body = json!({ "user": "1", "item": "9", "wait": true, "stream": stream });
+        let waiting = async {
+            let answer = post(&server, "/v1/explain", &key, &body).send().await?;
+            answer.bytes().await
+        };
+        let begun = async {
+            until("the model is asked", async || Ok(model.calls() == number)).await?;
+            // The place is taken as long as the caller waits, of a stream too.
+            free(&server, &key).await
+        };
+        // Whoever is done first drops the other: here the caller leaves.
+        let second = tokio::select! {
+            answer = waiting => anyhow::bail!("a model that hangs gave {answer:?}"),
+            begun = begun => begun?,
+        };
+        ensure!(second == StatusCode::TOO_MANY_REQUESTS, "stream {stream}: {second}");
+        until("the model is let go", async || Ok(model.left() == number)).await?;
+        let line = "whyrank_requests_total{outcome=\"cancelled\",route=\"explain\"}";
+        until("it is counted", async || metric(&server, &format!("{line} {number}")).await).await?;
+        until("the place is free", async || Ok(free(&server, &key).await? == StatusCode::OK))
+            .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_callers_own_deadline_ends_the_work() -> Result<()> {
+    let model = StandIn::start().await?;
+    model.behave(Behaviour::Hangs);
+    let base = model.base_url.clone();
+    let installation = tokio::task::spawn_blocking(move || {
+        let installation = Installation::trained()?;
+        installation.configure(&format!(
+            "[generator]\nkind = \"openai\"\n\n[generator.openai]\nbase_url = \"{base}\"\n\
+             model = \"stand-in\"\nretries = 0\n"
+        ))?;
+        anyhow::Ok(installation)
+    })
+    .await??;
+    let server = installation.serve(&["--role", "api", "--role", "worker"])?;
+    let body = json!({ "user": "1", "item": "9", "wait": true });
+    let answer = post(&server, "/v1/explain?timeout=0.5", "", &body).send().await?;
+    ensure!(answer.status() == StatusCode::GATEWAY_TIMEOUT, "{answer:?}");
+    until("the model is let go", async || Ok(model.calls() == model.left())).await?;
+    let faulty = post(&server, "/v1/recommend?timeout=soon", "", &json!({ "user": "1" }));
+    let faulty = faulty.send().await?.status();
+    ensure!(faulty == StatusCode::UNPROCESSABLE_ENTITY, "{faulty}");
+    // Reranking takes half of what is left at most: with next to nothing the answer is the retrieval
+    // order, or too late, and never wrong.
+    let hasty = post(&server, "/v1/recommend?timeout=0.000001", "", &json!({ "user": "1" }));
+    let hasty = hasty.send().await?;
+    if hasty.status() != StatusCode::GATEWAY_TIMEOUT {
+        let answer: Value = hasty.error_for_status()?.json().await?;
+        ensure!(answer["degraded"]["reason"] == "deadline", "{answer}");
+    }
+    Ok(())
+}
