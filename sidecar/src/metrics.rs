@@ -73,6 +73,8 @@ pub struct Metrics {
     pub shadow_seconds: HistogramVec,
     /// 1 for the loaded model of each `kind`, labelled with its `version`.
     pub model_info: IntGaugeVec,
+    /// Switches of the live models, by `outcome` (`switched`, `refused`).
+    pub model_switches: IntCounterVec,
 }
 
 impl Metrics {
@@ -205,6 +207,11 @@ impl Metrics {
                 "Interactions taken in, by outcome.",
                 &["outcome"],
             )?,
+            model_switches: counters(
+                "model_switches_total",
+                "Switches of the live models, by outcome.",
+                &["outcome"],
+            )?,
             model_info,
             registry,
         };
@@ -224,6 +231,7 @@ impl Metrics {
             "inference",
             "interactions",
             "queue",
+            "models",
         ] {
             self.requests.with_label_values(&[route, "ok"]);
             self.request_seconds.with_label_values(&[route]);
@@ -260,6 +268,9 @@ impl Metrics {
         }
         for reason in Refusal::REASONS {
             self.explanation_refusals.with_label_values(&[reason]);
+        }
+        for outcome in ["switched", "refused"] {
+            self.model_switches.with_label_values(&[outcome]);
         }
         for outcome in ["new", "known"] {
             self.interactions.with_label_values(&[outcome]);

@@ -62,6 +62,8 @@ fn indexing_goes_on_after_a_kill() -> Result<()> {
 #[test]
 fn a_damaged_or_foreign_model_is_refused_at_start() -> Result<()> {
     let installation = Installation::trained()?;
+    // Of no version, so that only their contracts tell what they are.
+    installation.without_versions()?;
     let models = installation.path().join("models");
     let ranker = models.join("ranker.onnx");
     let good = std::fs::read(&ranker)?;

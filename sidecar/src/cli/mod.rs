@@ -11,6 +11,7 @@ mod insights;
 mod interactions;
 mod key;
 mod migrate;
+mod models;
 mod output;
 mod query;
 mod queue;
@@ -52,6 +53,9 @@ enum Command {
     Train {
         /// The stages to train, in this order; all of them if none is named.
         stages: Vec<Stage>,
+        /// Leaves the new version beside the live one, for `whyrank models compare` and `activate`.
+        #[arg(long)]
+        candidate: bool,
     },
     /// Writes explanations for many pairs; can be stopped and run again.
     Generate(GenerateArguments),
@@ -121,6 +125,11 @@ enum Command {
     Queue {
         #[command(subcommand)]
         action: queue::QueueAction,
+    },
+    /// Shows the versions of the trained models, verifies and switches them.
+    Models {
+        #[command(subcommand)]
+        action: models::ModelsAction,
     },
     /// Takes in interactions from a file of JSON lines; sending one again changes nothing.
     Interactions {
@@ -221,7 +230,10 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     match command {
         Command::Fetch(arguments) => fetch::fetch(&settings, arguments, json).await,
         Command::Import => data::import(settings, json).await,
-        Command::Train { stages } => train::train(settings, &stages, json).await,
+        Command::Train { stages, candidate } => {
+            train::train(settings, &stages, candidate, json).await
+        }
+        Command::Models { action } => models::models(settings, action, json).await,
         Command::Generate(arguments) => train::generate(settings, &arguments, json).await,
         Command::Index => train::index(settings, json).await,
         Command::Migrate(arguments) => migrate::run(settings, arguments, json).await,

@@ -64,6 +64,8 @@ pub(super) async fn serve_with(
     tasks.push(tokio::spawn(freshness.clone().follow(jobs.clone(), shutdown.clone())));
     let embedder = runtime.embedder()?;
     let reranker = runtime.reranker(&embedder, missing.clone(), freshness).await?;
+    let models = runtime.keeper(&reranker);
+    tasks.push(tokio::spawn(models.clone().follow(shutdown.clone())));
     let interactions = runtime.interactions(&reranker, &embedder, jobs.clone());
     let inference = Inference::new(reranker.clone(), embedder.clone(), runtime.codes(&embedder)?);
     let gateway = if roles.contains(&Role::Gateway) {
@@ -88,6 +90,7 @@ pub(super) async fn serve_with(
         inference,
         interactions,
         jobs,
+        models,
         missing,
         desk,
         metrics,

@@ -264,6 +264,7 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "must not be below `queue.retry_initial_seconds`",
     );
     check(demo.rows >= 1, "demo.rows", "must be at least 1");
+    check(settings.models.keep >= 1, "models.keep", "must be at least 1, or there is no way back");
     let names = [&store.items, &store.users, &store.explanations, &store.queue];
     check(
         HashSet::from(names).len() == names.len(),

@@ -13,6 +13,7 @@ mod insights;
 mod interactions;
 mod json;
 mod known;
+mod models;
 mod queue;
 mod recommend;
 
@@ -45,6 +46,7 @@ use crate::metrics::Metrics;
 use crate::queue::{Jobs, MissingPairs, WritingDesk};
 use crate::rerank::Reranker;
 use crate::storage::Storage;
+use crate::versions::ModelKeeper;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -62,6 +64,7 @@ struct Inner {
     inference: Inference,
     interactions: Interactions,
     jobs: Jobs,
+    models: ModelKeeper,
     missing: Option<MissingPairs>,
     desk: Option<WritingDesk>,
     metrics: Metrics,
@@ -96,6 +99,8 @@ pub struct ApiParts {
     pub interactions: Interactions,
     /// The queue of pairs in the store.
     pub jobs: Jobs,
+    /// Switches the models.
+    pub(crate) models: ModelKeeper,
     /// Takes pairs that are shown stale; none takes none.
     pub missing: Option<MissingPairs>,
     /// Takes explanations to write; without it they are only read.
@@ -117,6 +122,7 @@ impl Api {
             inference,
             interactions,
             jobs,
+            models,
             missing,
             desk,
             metrics,
@@ -133,6 +139,7 @@ impl Api {
             inference,
             interactions,
             jobs,
+            models,
             missing,
             desk,
             metrics,
@@ -187,6 +194,9 @@ impl Api {
             .routes(routes!(queue::control))
             .routes(routes!(queue::dead_letters))
             .routes(routes!(queue::replay))
+            .routes(routes!(models::show))
+            .routes(routes!(models::activate))
+            .routes(routes!(models::rollback))
     }
 
     /// The description that `/openapi.json` answers.

@@ -1,0 +1,292 @@
+//! Versions of the trained models, through the real binary: made by training, verified, switched under
+//! requests, rolled back, and never switched to when damaged.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use whyrank_tests::{Installation, Server};
+
+/// A trained installation with a second version whose ranker is another.
+fn with_two_versions() -> Result<(Installation, String, String)> {
+    let installation = Installation::trained()?;
+    let first = live(&installation)?;
+    let seed = [("WHYRANK__RANKER__TRAINING__SEED", "99")];
+    let mut train = installation.command(&["train", "explainer", "ranker", "--json"]);
+    let output = train.envs(seed).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{said}");
+    let second = live(&installation)?;
+    let told: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(told["version"] == second.as_str() && first != second, "{told}");
+    Ok((installation, first, second))
+}
+
+/// The version that `whyrank models list` says is live.
+fn live(installation: &Installation) -> Result<String> {
+    let versions = installation.json(&["models", "list"])?;
+    let versions = versions.as_array().context("a list")?;
+    let live: Vec<&Value> = versions.iter().filter(|one| one["live"] == true).collect();
+    ensure!(live.len() == 1, "{versions:?}");
+    Ok(live[0]["version"].as_str().context("version")?.to_owned())
+}
+
+fn version_folder(installation: &Installation, version: &str) -> std::path::PathBuf {
+    installation.path().join("models").join("versions").join(version)
+}
+
+/// All recommendations of a consumer: their items, and their scores.
+async fn ranked(client: &Client, url: &str) -> Result<(BTreeSet<String>, Vec<f64>)> {
+    let body = json!({ "user": "1", "limit": 50, "candidates": 50, "explain": false });
+    let response = client.post(format!("{url}/v1/recommend")).json(&body).send().await?;
+    ensure!(response.status() == StatusCode::OK, "{}", response.text().await?);
+    let answer: Value = response.json().await?;
+    ensure!(answer["degraded"].is_null(), "{answer}");
+    let results = answer["results"].as_array().context("results")?;
+    let items: BTreeSet<String> =
+        results.iter().filter_map(|one| one["item"].as_str().map(str::to_owned)).collect();
+    ensure!(items.len() == 50 && results.len() == 50, "no permutation: {answer}");
+    let scores = results.iter().filter_map(|one| one["like"].as_f64()).collect();
+    Ok((items, scores))
+}
+
+async fn answering(client: &Client, server: &Server) -> Result<String> {
+    let answer = client.get(format!("{}/v1/models", server.url)).send().await?;
+    let answer: Value = answer.error_for_status()?.json().await?;
+    Ok(answer["answering"].as_str().context("answering")?.to_owned())
+}
+
+/// Asks until the server answers with this version; the test's own time limit is the end of it.
+async fn until_answering(client: &Client, server: &Server, version: &str) -> Result<()> {
+    let wait = async {
+        while answering(client, server).await? != version {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    let limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(limit, wait).await.context("the server does not switch")?
+}
+
+async fn activate(client: &Client, server: &Server, version: &str) -> Result<(StatusCode, Value)> {
+    let url = format!("{}/v1/models/activate", server.url);
+    let response = client.post(url).json(&json!({ "version": version })).send().await?;
+    Ok((response.status(), response.json().await?))
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn training_makes_versions_and_one_command_goes_back() -> Result<()> {
+    let (installation, first, second) = with_two_versions()?;
+    let versions = installation.json(&["models", "list"])?;
+    let newest = versions.as_array().and_then(|all| all.last()).context("versions")?;
+    assert_eq!(newest["trained"], json!(["explainer.onnx", "ranker.onnx"]), "{versions}");
+    let verified = installation.json(&["models", "verify"])?;
+    for one in verified.as_array().context("a list")? {
+        assert!(one["fault"].is_null(), "{one}");
+    }
+    let verified = installation.json(&["models", "verify", &second])?;
+    // 40 rows with two codes of 32 and two scores, 32 texts with codes, four folded histories.
+    assert!(verified[0]["compared"].as_u64() > Some(3_000), "{verified}");
+    let with_second = installation.json(&["recommend", "1"])?;
+    installation.succeed(&["models", "rollback"])?;
+    assert_eq!(live(&installation)?, first);
+    let with_first = installation.json(&["recommend", "1"])?;
+    assert_ne!(with_first["results"], with_second["results"]);
+    installation.succeed(&["models", "activate", &second])?;
+    assert_eq!(installation.json(&["recommend", "1"])?["results"], with_second["results"]);
+    // The first version of all has vectors and nothing else: the store holds codes it knows nothing of.
+    let oldest = versions[0]["version"].as_str().context("version")?;
+    assert_ne!(oldest, first);
+    let said = installation.fail(&["models", "activate", oldest])?;
+    assert!(said.contains("--index"), "{said}");
+    assert_eq!(live(&installation)?, second);
+    installation.succeed(&["models", "activate", oldest, "--index"])?;
+    let degraded = installation.json(&["recommend", "1"])?;
+    assert_eq!(degraded["degraded"]["reason"], "no_model");
+    Ok(())
+}
+
+#[test]
+fn a_candidate_is_not_live_and_old_versions_go() -> Result<()> {
+    let installation = Installation::trained()?;
+    installation.configure("[models]\nkeep = 1\n")?;
+    let first = live(&installation)?;
+    let trained = installation.json(&["train", "ranker", "--candidate"])?;
+    let candidate = trained["version"].as_str().context("version")?;
+    assert_eq!(live(&installation)?, first);
+    let said = installation.fail(&["train", "autoencoder", "--candidate"])?;
+    assert!(said.contains("what the store holds"), "{said}");
+    let versions = installation.json(&["models", "list"])?;
+    let ids: Vec<&str> =
+        versions.as_array().into_iter().flatten().filter_map(|v| v["version"].as_str()).collect();
+    assert!(ids.contains(&first.as_str()) && ids.contains(&candidate), "{versions}");
+    Ok(())
+}
+
+#[test]
+fn models_of_no_version_still_load_and_become_one() -> Result<()> {
+    let installation = Installation::trained()?;
+    let before = installation.json(&["recommend", "1"])?;
+    installation.without_versions()?;
+    assert_eq!(installation.json(&["recommend", "1"])?["results"], before["results"]);
+    installation.succeed(&["models", "adopt"])?;
+    let version = live(&installation)?;
+    assert!(installation.json(&["models", "verify", &version])?[0]["fault"].is_null());
+    assert_eq!(installation.json(&["recommend", "1"])?["results"], before["results"]);
+    assert!(installation.fail(&["models", "adopt"])?.contains(&version));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switching_under_requests_is_not_noticed_but_by_the_scores() -> Result<()> {
+    let (installation, first, second) = with_two_versions()?;
+    installation.configure("[models]\npoll_seconds = 1\n")?;
+    let server = Arc::new(installation.serve(&["--role", "api"])?);
+    let client = Client::new();
+    let (items, of_second) = ranked(&client, &server.url).await?;
+    let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let (client, url) = (client.clone(), server.url.clone());
+            let (stop, asked, items) = (stop.clone(), asked.clone(), items.clone());
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let (found, scores) = ranked(&client, &url).await?;
+                    ensure!(found == items, "other candidates than before");
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    if !seen.contains(&scores) {
+                        seen.push(scores);
+                    }
+                }
+                Ok(seen)
+            })
+        })
+        .collect();
+    for version in [&first, &second, &first, &second, &first] {
+        let (status, answer) = activate(&client, &server, version).await?;
+        ensure!(status == StatusCode::OK && answer["live"] == version.as_str(), "{answer}");
+        ensure!(answering(&client, &server).await? == **version, "{version} does not answer");
+    }
+    let response = client.post(format!("{}/v1/models/rollback", server.url)).send().await?;
+    let answer: Value = response.error_for_status()?.json().await?;
+    ensure!(answer["live"] == second.as_str() && answer["before"] == first.as_str(), "{answer}");
+    ensure!(live(&installation)? == second, "other processes are not told");
+    // Another process switches, and this one notices by itself.
+    installation.succeed(&["models", "activate", &first])?;
+    until_answering(&client, &server, &first).await?;
+    let (_, of_first) = ranked(&client, &server.url).await?;
+    stop.store(true, Ordering::Relaxed);
+    ensure!(of_first != of_second, "both versions score alike");
+    for caller in callers {
+        // Each answer is of one version or of the other, and of no mixture.
+        for scores in caller.await?? {
+            ensure!(scores == of_first || scores == of_second, "scores of neither version");
+        }
+    }
+    ensure!(asked.load(Ordering::Relaxed) > 20, "too few requests to tell");
+    Ok(())
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_switches_and_a_damaged_version_is_refused_with_every_damage() -> Result<()> {
+    let (installation, first, second) = with_two_versions()?;
+    installation.configure("[models]\npoll_seconds = 0\n")?;
+    let server = installation.serve(&["--role", "api"])?;
+    let client = Client::new();
+    installation.succeed(&["models", "activate", &first])?;
+    let hangup = ["-HUP", &server.id().to_string()].map(str::to_owned);
+    ensure!(std::process::Command::new("kill").args(&hangup).status()?.success(), "no signal");
+    until_answering(&client, &server, &first).await?;
+    let (_, of_first) = ranked(&client, &server.url).await?;
+
+    let folder = version_folder(&installation, &second);
+    let good = installation.path().join("good");
+    copy_folder(&folder, &good)?;
+    let mut refused = 0;
+    for entry in std::fs::read_dir(&good)? {
+        let name = entry?.file_name();
+        let bytes = std::fs::read(good.join(&name))?;
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        let damages = [
+            ("gone", None),
+            ("cut", Some(bytes[..bytes.len() / 2].to_vec())),
+            ("empty", Some(Vec::new())),
+            ("one bit", Some(flipped)),
+        ];
+        let file = name.to_string_lossy();
+        for (kind, damage) in damages {
+            match damage {
+                Some(damage) => std::fs::write(folder.join(&name), damage)?,
+                None => std::fs::remove_file(folder.join(&name))?,
+            }
+            let (status, answer) = activate(&client, &server, &second).await?;
+            let message = answer["error"].as_str().unwrap_or_default();
+            ensure!(status == StatusCode::UNPROCESSABLE_ENTITY, "{file}, {kind}: {answer}");
+            ensure!(message.contains(file.as_ref()), "{file}, {kind}: {message}");
+            let said = installation.fail(&["models", "activate", &second])?;
+            ensure!(said.contains(file.as_ref()), "{file}, {kind}: {said}");
+            refused += 1;
+        }
+        std::fs::write(folder.join(&name), &bytes)?;
+    }
+    ensure!(refused == 32, "{refused} damages");
+    ensure!(answering(&client, &server).await? == first && live(&installation)? == first, "switched");
+    ensure!(ranked(&client, &server.url).await?.1 == of_first, "other scores than before");
+    let metrics = client.get(format!("{}/metrics", server.url)).send().await?.text().await?;
+    let counted = format!("whyrank_model_switches_total{{outcome=\"refused\"}} {refused}");
+    ensure!(metrics.contains(&counted), "{metrics}");
+    // Whole again, it is switched to.
+    let (status, answer) = activate(&client, &server, &second).await?;
+    ensure!(status == StatusCode::OK, "{answer}");
+    let (status, answer) = activate(&client, &server, "../../models").await?;
+    ensure!(status == StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+    Ok(())
+}
+
+#[test]
+fn a_manifest_that_was_changed_is_refused_and_one_command_goes_back() -> Result<()> {
+    let (installation, first, second) = with_two_versions()?;
+    // The other version's golden outputs, with a manifest that names their hash.
+    let (from, to) = (version_folder(&installation, &first), version_folder(&installation, &second));
+    let golden = from.join("golden.json");
+    std::fs::copy(&golden, to.join("golden.json"))?;
+    let read = |folder: &Path| -> Result<Value> {
+        Ok(serde_json::from_slice(&std::fs::read(folder.join("manifest.json"))?)?)
+    };
+    let entry = |manifest: &Value| -> Option<Value> {
+        let files = manifest["files"].as_array()?;
+        files.iter().find(|file| file["name"] == "golden.json").cloned()
+    };
+    let good = entry(&read(&from)?).context("an entry")?;
+    let mut manifest = read(&to)?;
+    for file in manifest["files"].as_array_mut().context("files")? {
+        if file["name"] == "golden.json" {
+            *file = good.clone();
+        }
+    }
+    std::fs::write(to.join("manifest.json"), serde_json::to_vec(&manifest)?)?;
+    // The id is the digest of the manifest, so that even this is told.
+    let said = installation.fail(&["models", "verify", &second])?;
+    ensure!(said.contains("do not verify"), "{said}");
+    let said = installation.fail(&["recommend", "1"])?;
+    ensure!(said.contains("manifest.json is not that of version"), "{said}");
+    installation.succeed(&["models", "rollback"])?;
+    installation.json(&["recommend", "1"])?;
+    Ok(())
+}
