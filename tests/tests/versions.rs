@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::{Context, Result, ensure};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
+use whyrank::artifacts::{ArtifactPaths, RerankModels};
+use whyrank::versions::Golden;
 use whyrank_tests::{Installation, Server};
 
 /// A trained installation with a second version whose ranker is another.
@@ -246,7 +248,10 @@ async fn a_signal_switches_and_a_damaged_version_is_refused_with_every_damage() 
         std::fs::write(folder.join(&name), &bytes)?;
     }
     ensure!(refused == 32, "{refused} damages");
-    ensure!(answering(&client, &server).await? == first && live(&installation)? == first, "switched");
+    ensure!(
+        answering(&client, &server).await? == first && live(&installation)? == first,
+        "switched"
+    );
     ensure!(ranked(&client, &server.url).await?.1 == of_first, "other scores than before");
     let metrics = client.get(format!("{}/metrics", server.url)).send().await?.text().await?;
     let counted = format!("whyrank_model_switches_total{{outcome=\"refused\"}} {refused}");
@@ -260,10 +265,60 @@ async fn a_signal_switches_and_a_damaged_version_is_refused_with_every_damage() 
 }
 
 #[test]
+fn models_whose_outputs_are_others_than_the_golden_ones_are_refused() -> Result<()> {
+    let (installation, first, second) = with_two_versions()?;
+    let paths = |version: &str| ArtifactPaths::new(version_folder(&installation, version));
+    let (first, second) = (paths(&first), paths(&second));
+    for (models, golden, same) in
+        [(&first, &first, true), (&second, &second, true), (&first, &second, false)]
+    {
+        let models = RerankModels::load(models, 32, 32)?;
+        let checked = Golden::read(golden)?.check_rerank(&models, golden);
+        match checked {
+            Ok(compared) => ensure!(same && compared == 40 * (32 + 32 + 2), "{compared}"),
+            Err(error) => {
+                let said = format!("{error:#}");
+                ensure!(!same && said.contains("explainer.onnx does not give"), "{said}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn two_versions_are_compared_on_held_back_pairs() -> Result<()> {
+    let (installation, first, second) = with_two_versions()?;
+    let compared = installation.json(&["models", "compare", &first, &second])?;
+    ensure!(compared["pairs"].as_u64() > Some(100), "{compared}");
+    let differences = compared["differences"].as_array().context("differences")?;
+    ensure!(differences.len() == 4, "{compared}");
+    let number = |value: &Value| value.as_f64().context("a number");
+    for one in differences {
+        let better = &one["better"];
+        let (low, mean) = (number(&better["low"])?, number(&better["mean"])?);
+        let high = number(&better["high"])?;
+        ensure!(low <= mean && mean <= high && low < high, "{one}");
+        ensure!(one["apart"] == (low > 0.0 || high < 0.0), "{one}");
+    }
+    // The mean difference of squared errors is that of the squares of the RMSE.
+    let squared =
+        |version: &str| -> Result<f64> { Ok(number(&compared[version]["rmse"])?.powi(2)) };
+    let less = squared("first")? - squared("second")?;
+    ensure!((less - number(&differences[0]["better"]["mean"])?).abs() < 1e-6, "{compared}");
+    // A version is as good as itself.
+    let same = installation.json(&["models", "compare", &first, &first])?;
+    for one in same["differences"].as_array().context("differences")? {
+        ensure!(one["better"]["mean"] == 0.0 && one["apart"] == false, "{same}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_manifest_that_was_changed_is_refused_and_one_command_goes_back() -> Result<()> {
     let (installation, first, second) = with_two_versions()?;
     // The other version's golden outputs, with a manifest that names their hash.
-    let (from, to) = (version_folder(&installation, &first), version_folder(&installation, &second));
+    let (from, to) =
+        (version_folder(&installation, &first), version_folder(&installation, &second));
     let golden = from.join("golden.json");
     std::fs::copy(&golden, to.join("golden.json"))?;
     let read = |folder: &Path| -> Result<Value> {
@@ -288,5 +343,70 @@ fn a_manifest_that_was_changed_is_refused_and_one_command_goes_back() -> Result<
     ensure!(said.contains("manifest.json is not that of version"), "{said}");
     installation.succeed(&["models", "rollback"])?;
     installation.json(&["recommend", "1"])?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_in_the_shadow_is_measured_and_answers_nothing() -> Result<()> {
+    let installation = Installation::trained()?;
+    let seed = [("WHYRANK__RANKER__TRAINING__SEED", "99")];
+    let mut train = installation.command(&["train", "ranker", "--candidate", "--json"]);
+    let told: Value = serde_json::from_slice(&train.envs(seed).output()?.stdout)?;
+    let candidate = told["version"].as_str().context("version")?;
+    let alone = installation.json(&["recommend", "1"])?;
+    installation.configure(&format!(
+        "[models]\nshadow = \"{candidate}\"\nshadow_share = 1.0\n\
+         [models.feature_log]\npath = \"features.jsonl\"\nshare = 1.0\n"
+    ))?;
+    let server = installation.serve(&["--role", "api"])?;
+    let client = Client::new();
+    let body = json!({ "user": "1" });
+    const REQUESTS: usize = 20;
+    for _ in 0..REQUESTS {
+        let response = client.post(format!("{}/v1/recommend", server.url)).json(&body);
+        let answer: Value = response.send().await?.error_for_status()?.json().await?;
+        ensure!(answer["results"] == alone["results"], "the candidate answers");
+    }
+    let value = |metrics: &str, series: &str| -> Option<f64> {
+        let line = metrics.lines().find(|line| line.starts_with(series))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    let outcome = |kind: &str| format!("whyrank_shadow_model_rankings_total{{outcome=\"{kind}\"}}");
+    let wait = async {
+        loop {
+            let metrics = client.get(format!("{}/metrics", server.url)).send().await?;
+            let metrics = metrics.text().await?;
+            let done = value(&metrics, &outcome("scored")).unwrap_or_default()
+                + value(&metrics, &outcome("dropped")).unwrap_or_default();
+            let logged = value(&metrics, "whyrank_feature_log_total{outcome=\"written\"}");
+            if done as usize == REQUESTS && logged == Some(REQUESTS as f64) {
+                return anyhow::Ok(metrics);
+            }
+        }
+    };
+    let limit = std::time::Duration::from_secs(60);
+    let metrics = tokio::time::timeout(limit, wait).await.context("not all are counted")??;
+    let scored = value(&metrics, &outcome("scored")).context("scored")?;
+    let observed = value(&metrics, "whyrank_shadow_model_rank_correlation_count");
+    ensure!(observed == Some(scored), "{metrics}");
+    let sum = value(&metrics, "whyrank_shadow_model_rank_correlation_sum").context("sum")?;
+    let mean = sum / scored;
+    ensure!(mean > 0.0 && mean < 0.999, "rank correlation {mean} of another seed");
+    let difference = value(&metrics, "whyrank_shadow_model_score_difference_sum");
+    ensure!(difference > Some(0.0), "{metrics}");
+    // What was logged is what was answered, without a text or a title.
+    let log = std::fs::read_to_string(installation.path().join("features.jsonl"))?;
+    ensure!(log.lines().count() == REQUESTS, "{} lines", log.lines().count());
+    let line: Value = serde_json::from_str(log.lines().next().context("a line")?)?;
+    let candidates = line["candidates"].as_array().context("candidates")?;
+    let shown = alone["results"].as_array().context("results")?;
+    let features = line["context"].as_array().map(Vec::len);
+    for (logged, shown) in candidates.iter().zip(shown) {
+        let (logged_score, score) = (logged["score"].as_f64(), shown["like"].as_f64());
+        ensure!(logged_score.is_some() && logged_score == score, "{logged} and {shown}");
+        ensure!(logged["features"].as_array().map(Vec::len) == features, "{logged}");
+        ensure!(!log.contains(shown["title"].as_str().context("title")?), "a title in the log");
+    }
+    ensure!(line["user"].is_string() && features > Some(0), "{line}");
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! `whyrank models`: the versions of the trained models.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
+use whyrank_models::metrics::Interval;
 
 use super::output::{print, table};
 use super::runtime::Runtime;
 use super::train::{interruptible, publish, trainer_in};
 use crate::artifacts::ArtifactPaths;
 use crate::config::Settings;
+use crate::training::VersionComparison;
 use crate::versions::{self, Dimensions, ModelFolder, UNVERSIONED, VersionSummary};
 
 /// What to do with the versions.
@@ -35,6 +37,13 @@ pub(super) enum ModelsAction {
         #[arg(long)]
         index: bool,
     },
+    /// Predicts the same held-back pairs with two versions: differences of metrics with 95 % intervals.
+    Compare {
+        /// The version that is compared with, such as the live one.
+        first: String,
+        /// The other one, such as a candidate.
+        second: String,
+    },
     /// Makes a version of models that lie in the folder itself, as before there were versions.
     Adopt,
 }
@@ -57,6 +66,9 @@ pub(super) async fn models(settings: Settings, action: ModelsAction, json: bool)
             activate(settings, &folder, &version, index).await?;
             folder.roll_back_to(&version)?;
             print(json, &json!({ "live": version }), || format!("{version} is live"))
+        }
+        ModelsAction::Compare { first, second } => {
+            compare(settings, &folder, [&first, &second], json).await
         }
         ModelsAction::Adopt => adopt(settings, &folder, json).await,
     }
@@ -150,4 +162,61 @@ async fn adopt(settings: Settings, folder: &ModelFolder, json: bool) -> Result<(
     print(json, &json!({ "live": version }), || {
         format!("{version} is live; the files in the folder itself ({UNVERSIONED}) can be removed")
     })
+}
+
+async fn compare(
+    settings: Settings,
+    folder: &ModelFolder,
+    versions: [&str; 2],
+    json: bool,
+) -> Result<()> {
+    let live = folder.live()?;
+    let mut models = Vec::with_capacity(2);
+    for version in versions {
+        let paths = folder.version(version)?;
+        ensure!(
+            versions::store_part(&live) == versions::store_part(&paths),
+            "version {version} has other vectors or codes than the live one, which the store holds: it \
+             cannot be compared here; `whyrank eval` compares whole trainings"
+        );
+        let verified = folder.verify(version, Dimensions::of(&settings))?;
+        models
+            .push(verified.rerank.with_context(|| format!("version {version} has no ranker yet"))?);
+    }
+    let runtime = Runtime::open(settings).await?;
+    let (progress, _) = interruptible();
+    let trainer = trainer_in(&runtime, progress, live);
+    let comparison = trainer.compare_versions([&models[0], &models[1]]).await?;
+    runtime.close().await?;
+    print(json, &comparison, || compared(&comparison))
+}
+
+fn compared(comparison: &VersionComparison) -> String {
+    let VersionComparison { pairs, consumers, first, second, differences } = comparison;
+    let optional =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+    let mut metrics = table(["version", "RMSE", "MAE", "AUC", "log loss", "NDCG@10"]);
+    for one in [first, second] {
+        metrics.add_row([
+            one.version.clone(),
+            format!("{:.4}", one.rmse),
+            format!("{:.4}", one.mae),
+            optional(one.auc),
+            format!("{:.4}", one.log_loss),
+            optional(one.ndcg),
+        ]);
+    }
+    let mut apart = table(["the second is better by", "mean", "95 % interval", "apart from 0"]);
+    for one in differences {
+        let Interval { mean, low, high } = one.better;
+        let interval = format!("{low:+.5} to {high:+.5}");
+        let is_apart = if one.apart { "yes" } else { "no" };
+        apart.add_row([
+            one.metric.to_owned(),
+            format!("{mean:+.5}"),
+            interval,
+            is_apart.to_owned(),
+        ]);
+    }
+    format!("{pairs} held-back pairs, {consumers} consumers with an order\n{metrics}\n{apart}")
 }

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use whyrank_models::factorisation::Factorisation;
 use whyrank_models::text::TextEmbedder;
 use whyrank_models::weights::Weights;
 use whyrank_plugin::gateway::{Gateway, GatewayParts, GatewayRules, Upstream};
 use whyrank_plugin::listener::Listener;
 
-use crate::artifacts::{if_present, load_encoder};
+use crate::artifacts::{RerankModels, if_present, load_encoder};
 use crate::audience::Audiences;
 use crate::cold_start::ColdStart;
 use crate::config::{Settings, VectorSource};
@@ -102,6 +102,37 @@ impl Runtime {
             freshness,
             metrics: self.metrics.clone(),
         }))
+    }
+
+    /// The same reranker with what `models.shadow` and `models.feature_log` ask for. A candidate that
+    /// cannot be used is told and left out: it must not keep the live models from answering.
+    pub(super) fn observed(&self, reranker: Reranker) -> Result<Reranker> {
+        let settings = &self.settings.models;
+        let candidate = settings.shadow.as_ref().and_then(|version| {
+            self.candidate(version)
+                .inspect_err(|error| {
+                    self.metrics.model_switches.with_label_values(&["refused"]).inc();
+                    tracing::error!(
+                        "version {version} (`models.shadow`) shadows nothing: {error:#}"
+                    );
+                })
+                .ok()
+        });
+        reranker.observed(settings, candidate)
+    }
+
+    fn candidate(&self, version: &str) -> Result<RerankModels> {
+        let settings = &self.settings;
+        let verified = settings.model_folder().verify(version, Dimensions::of(settings))?;
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fits = loaded
+            .zip(verified.manifest)
+            .is_some_and(|((_, live), candidate)| live.same_store(&candidate));
+        ensure!(
+            fits,
+            "its vectors or codes are not those of the live version, which the store holds"
+        );
+        verified.rerank.context("it has no ranker")
     }
 
     /// What switches the models of this reranker.

@@ -92,7 +92,9 @@ pub(super) async fn publish(
     if live {
         folder.activate(&version)?;
     }
-    for removed in folder.prune(settings.models.keep, Some(&version))? {
+    let needed: Vec<&str> =
+        settings.models.shadow.iter().chain([&version]).map(String::as_str).collect();
+    for removed in folder.prune(settings.models.keep, &needed)? {
         tracing::info!(version = removed, "removed an old version of the models (`models.keep`)");
     }
     Ok(version)

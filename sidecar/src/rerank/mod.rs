@@ -7,11 +7,14 @@
 mod answer;
 mod batch;
 mod consumer;
+mod feature_log;
 mod gateway;
+mod observe;
 mod place;
 mod rank;
 mod request;
 mod retrieve;
+mod shadow;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,12 +23,16 @@ use serde::{Deserialize, Serialize};
 use whyrank_plugin::{Candidate, Codes, ExplanationState, ItemId};
 
 pub(crate) use batch::{CampaignItem, Response};
+pub use feature_log::FeatureLogSettings;
 pub(crate) use place::{Placed, Variant};
 pub use request::{
     ContributionsView, Degradation, GivenInteraction, Reasons, RecommendRequest, RecommendResponse,
     Recommendation, StageReport,
 };
 
+use self::feature_log::FeatureLog;
+use self::observe::Observers;
+use self::shadow::Shadow;
 use crate::artifacts::RerankModels;
 use crate::cold_start::ColdStart;
 use crate::features::RatingScale;
@@ -34,7 +41,7 @@ use crate::metrics::Metrics;
 use crate::queue::MissingPairs;
 use crate::staleness::Freshness;
 use crate::storage::Storage;
-use crate::versions::LiveModels;
+use crate::versions::{LiveModels, ModelSettings};
 
 /// Limits and choices of the rerank pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -141,6 +148,7 @@ pub struct Reranker {
     cold_start: Option<Arc<ColdStart>>,
     missing: Option<MissingPairs>,
     freshness: Freshness,
+    observers: Observers,
     metrics: Metrics,
 }
 
@@ -190,8 +198,25 @@ impl Reranker {
             cold_start,
             missing,
             freshness,
+            observers: Observers::default(),
             metrics,
         }
+    }
+
+    /// The same, a share of whose rankings the candidate makes too, and a share of which is logged.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub(crate) fn observed(
+        self,
+        settings: &ModelSettings,
+        candidate: Option<RerankModels>,
+    ) -> anyhow::Result<Self> {
+        let log = FeatureLog::start(&settings.feature_log, self.scale, &self.metrics)?;
+        let (share, length) = (settings.shadow_share, settings.shadow_queue);
+        let shadow =
+            candidate.map(|candidate| Shadow::start(self.clone(), candidate, share, length));
+        Ok(Self { observers: Observers { shadow, log }, ..self })
     }
 
     /// The models that are switched under it.

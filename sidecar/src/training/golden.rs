@@ -88,8 +88,7 @@ impl Trainer {
             history: history.clone(),
             statistics: user.statistics,
         };
-        let mut golden =
-            GoldenConsumer { user: own, history, folded, candidates: Vec::new() };
+        let mut golden = GoldenConsumer { user: own, history, folded, candidates: Vec::new() };
         if let Some(models) = models {
             let scale = self.settings.rating_scale();
             let given = candidates.iter().filter_map(|item| {

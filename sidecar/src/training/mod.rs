@@ -11,6 +11,7 @@ mod index;
 mod ordering;
 mod ranking;
 mod vectors;
+mod versus;
 
 use std::sync::{Arc, OnceLock};
 
@@ -28,6 +29,7 @@ pub use index::IndexReport;
 pub use ordering::{OrderOutcome, OrderingOutcome, OrderingSettings};
 pub use ranking::RankerOutcome;
 pub use vectors::VectorsOutcome;
+pub(crate) use versus::VersionComparison;
 
 use self::embeddings::EmbeddingCache;
 use crate::artifacts::ArtifactPaths;

@@ -126,8 +126,7 @@ impl Golden {
     /// When the file is missing or damaged.
     pub fn read(paths: &ArtifactPaths) -> Result<Self> {
         let path = paths.folder().join(GOLDEN);
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         serde_json::from_slice(&bytes)
             .with_context(|| format!("{} is damaged; run `whyrank train`", path.display()))
     }
@@ -141,19 +140,15 @@ impl Golden {
     ///
     /// # Errors
     /// The first output that differs.
-    pub fn check_factorisation(
-        &self,
-        factorisation: &Factorisation,
-        path: &Path,
-    ) -> Result<usize> {
+    pub fn check_factorisation(&self, factorisation: &Factorisation, path: &Path) -> Result<usize> {
         let mut compared = 0;
         for (place, consumer) in self.consumers.iter().enumerate() {
             let Some(expected) = &consumer.folded else { continue };
             let rows: Vec<_> =
                 consumer.history.iter().map(|(item, rating)| (item.as_slice(), *rating)).collect();
             let folded = factorisation.fold_in(&rows, None)?;
-            compared += same(&folded, expected)
-                .with_context(|| of(path, &format!("history {place}")))?;
+            compared +=
+                same(&folded, expected).with_context(|| of(path, &format!("history {place}")))?;
         }
         Ok(compared)
     }
@@ -211,12 +206,7 @@ fn of(path: &Path, input: &str) -> String {
 
 /// Compares outputs; how many there were.
 fn same(found: &[f32], expected: &[f32]) -> Result<usize> {
-    ensure!(
-        found.len() == expected.len(),
-        "{} numbers instead of {}",
-        found.len(),
-        expected.len()
-    );
+    ensure!(found.len() == expected.len(), "{} numbers instead of {}", found.len(), expected.len());
     for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
         let near = (found - expected).abs() <= TOLERANCE * (1.0 + expected.abs());
         // What is not a number is near nothing.

@@ -91,8 +91,8 @@ impl Manifest {
     pub(super) fn read(folder: &Path, version: &str) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let todo = "activate another version (`whyrank models list`), or run `whyrank train`";
-        let bytes = std::fs::read(&path)
-            .with_context(|| format!("reading {}; {todo}", path.display()))?;
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("reading {}; {todo}", path.display()))?;
         let manifest: Self = serde_json::from_slice(&bytes)
             .with_context(|| format!("{} is damaged; {todo}", path.display()))?;
         ensure!(

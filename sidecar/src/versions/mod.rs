@@ -31,6 +31,7 @@ pub(crate) use staging::Staging;
 
 use crate::artifacts::{ArtifactPaths, RerankModels, STORE_FILES, load_encoder};
 use crate::config::Settings;
+use crate::rerank::FeatureLogSettings;
 
 /// The file that says which version is live.
 const POINTER: &str = "live.json";
@@ -47,11 +48,27 @@ pub struct ModelSettings {
     pub keep: usize,
     /// Seconds between two looks of a running server at which version is live; 0 looks only on SIGHUP.
     pub poll_seconds: u64,
+    /// A version that ranks a share of the live requests too, off their path; metrics tell how far it
+    /// agrees with the live one. Absent shadows nothing.
+    pub shadow: Option<String>,
+    /// Share of the requests that it ranks, 0 to 1.
+    pub shadow_share: f32,
+    /// Rankings that may wait for it; further ones are dropped and counted.
+    pub shadow_queue: usize,
+    /// Rankings logged with their features, for later training.
+    pub feature_log: FeatureLogSettings,
 }
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { keep: 5, poll_seconds: 5 }
+        Self {
+            keep: 5,
+            poll_seconds: 5,
+            shadow: None,
+            shadow_share: 0.1,
+            shadow_queue: 64,
+            feature_log: FeatureLogSettings::default(),
+        }
     }
 }
 
@@ -76,10 +93,7 @@ pub struct Dimensions {
 impl Dimensions {
     /// Those of the configuration.
     pub fn of(settings: &Settings) -> Self {
-        Self {
-            vector: settings.vectors.factorisation.dimension,
-            code: settings.autoencoder.code,
-        }
+        Self { vector: settings.vectors.factorisation.dimension, code: settings.autoencoder.code }
     }
 }
 
@@ -270,7 +284,10 @@ impl ModelFolder {
         let pointer = self.pointer()?.context("no version is live, so none was before it")?;
         let there = pointer.previous.iter().rev().find(|version| self.version(version).is_ok());
         there.cloned().with_context(|| {
-            format!("no version before {} is kept; `whyrank models list` shows what is", pointer.live)
+            format!(
+                "no version before {} is kept; `whyrank models list` shows what is",
+                pointer.live
+            )
         })
     }
 
@@ -289,14 +306,15 @@ impl ModelFolder {
         files::replace(&self.pointer_path(), &serde_json::to_vec_pretty(pointer)?)
     }
 
-    /// Removes the oldest versions beyond `keep`, never the live one, the one before it, or `besides`.
+    /// Removes the oldest versions beyond `keep`, never the live one, the one before it, or those of
+    /// `besides`.
     ///
     /// # Errors
     /// When a folder cannot be removed.
-    pub(crate) fn prune(&self, keep: usize, besides: Option<&str>) -> Result<Vec<String>> {
+    pub(crate) fn prune(&self, keep: usize, besides: &[&str]) -> Result<Vec<String>> {
         let pointer = self.pointer()?;
         let needed = |id: &str| {
-            besides == Some(id)
+            besides.contains(&id)
                 || pointer.as_ref().is_some_and(|pointer| {
                     pointer.live == id || pointer.previous.last().is_some_and(|last| last == id)
                 })

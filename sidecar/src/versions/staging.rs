@@ -54,7 +54,8 @@ impl Staging {
             let (_, sha256) = files::digest(&to)?;
             let entries = manifest.iter().flat_map(|manifest| &manifest.files);
             let origin = entries.filter(|entry| entry.name == name).find_map(|e| e.from.clone());
-            let version = origin.unwrap_or_else(|| live.version().unwrap_or(UNVERSIONED).to_owned());
+            let version =
+                origin.unwrap_or_else(|| live.version().unwrap_or(UNVERSIONED).to_owned());
             staging.taken.insert(name.to_owned(), (sha256, version));
         }
         Ok(staging)

@@ -49,9 +49,9 @@ fn old_versions_go_and_the_live_one_and_the_one_before_stay() {
     let (_root, folder) = folder(&["1", "2", "3", "4", "5"]);
     folder.activate("1").unwrap();
     folder.activate("2").unwrap();
-    let removed = folder.prune(2, None).unwrap();
+    let removed = folder.prune(2, &[]).unwrap();
     assert_eq!(removed, ["3"], "1 was before, 2 is live, 4 and 5 are the newest");
-    assert_eq!(folder.prune(1, Some("4")).unwrap(), Vec::<String>::new());
+    assert_eq!(folder.prune(1, &["4"]).unwrap(), Vec::<String>::new());
     assert_eq!(folder.ids().unwrap(), ["1", "2", "4", "5"]);
 }
 
