@@ -5,6 +5,7 @@ mod audience_comparison;
 mod check;
 mod data;
 mod demo;
+mod doctor;
 mod evaluate;
 mod fetch;
 mod insights;
@@ -117,6 +118,13 @@ enum Command {
         #[arg(long)]
         effective: bool,
     },
+    /// Looks at everything that a server needs and says what is wrong and what to do about it; changes
+    /// nothing. Fails if there is a fault.
+    Doctor {
+        /// Does not have the LLM write a sentence.
+        #[arg(long)]
+        no_generate: bool,
+    },
     /// Compares rankers with and without explanations on held-back pairs, with controls; can be stopped
     /// and run again.
     Eval(evaluate::EvaluationArguments),
@@ -226,7 +234,12 @@ enum Purpose {
 /// Whatever the command ends with, in words for the person who typed it.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let Arguments { config, json, command } = arguments;
-    let settings: Settings = config::read(config.as_deref())?;
+    let settings: Settings = match config::read(config.as_deref()) {
+        Err(faults) if matches!(command, Command::Doctor { .. }) => {
+            return doctor::misconfigured(&faults, json);
+        }
+        settings => settings?,
+    };
     match command {
         Command::Fetch(arguments) => fetch::fetch(&settings, arguments, json).await,
         Command::Import => data::import(settings, json).await,
@@ -255,6 +268,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Check { effective: true, .. } => check::effective(&settings, json),
         Command::Check { hashes, .. } => check::check(&settings, hashes, json).await,
+        Command::Doctor { no_generate } => doctor::doctor(&settings, !no_generate, json).await,
         Command::Eval(arguments) => evaluate::evaluate(settings, arguments, json).await,
         Command::Queue { action } => queue::queue(settings, action, json).await,
         Command::Interactions { file } => interactions::take_in(settings, &file, json).await,

@@ -234,7 +234,7 @@ impl Runtime {
         kind: Option<GeneratorKind>,
         codes: Option<CodeMaker>,
     ) -> Result<PairWriter> {
-        let mut settings = self.generator_settings()?;
+        let mut settings = generator_settings(&self.settings, &self.weights)?;
         settings.kind = kind.unwrap_or(settings.kind);
         let generator = generator::build(&settings).await.context("preparing the generator")?;
         let writer = Arc::new(Writer::from_settings(generator, &settings)?);
@@ -248,24 +248,27 @@ impl Runtime {
         ))
     }
 
-    /// The generator's settings with `weights:NAME` replaced by the path of the fetched file.
-    fn generator_settings(&self) -> Result<GeneratorSettings> {
-        let mut settings = self.settings.generator.clone();
-        if let Some(name) = settings.mistralrs.model.strip_prefix(WEIGHTS_PREFIX) {
-            let artifact = self.weights.manifest.artifact(name)?;
-            let file = artifact.files.iter().find(|file| file.name.ends_with(".gguf"));
-            let file = file.with_context(|| format!("the artifact `{name}` holds no GGUF file"))?;
-            // Only a generator that loads it needs the file to be there.
-            if settings.kind == GeneratorKind::Mistralrs {
-                let path = self.weights.require(name, &file.name)?;
-                settings.mistralrs.model = path.display().to_string();
-            }
-        }
-        Ok(settings)
-    }
-
     /// Flushes and releases the store.
     pub(super) async fn close(self) -> Result<()> {
         Ok(self.storage.store().close().await?)
     }
+}
+
+/// The generator's settings with `weights:NAME` replaced by the path of the fetched file.
+pub(super) fn generator_settings(
+    settings: &Settings,
+    weights: &Weights,
+) -> Result<GeneratorSettings> {
+    let mut settings = settings.generator.clone();
+    if let Some(name) = settings.mistralrs.model.strip_prefix(WEIGHTS_PREFIX) {
+        let artifact = weights.manifest.artifact(name)?;
+        let file = artifact.files.iter().find(|file| file.name.ends_with(".gguf"));
+        let file = file.with_context(|| format!("the artifact `{name}` holds no GGUF file"))?;
+        // Only a generator that loads it needs the file to be there.
+        if settings.kind == GeneratorKind::Mistralrs {
+            let path = weights.require(name, &file.name)?;
+            settings.mistralrs.model = path.display().to_string();
+        }
+    }
+    Ok(settings)
 }

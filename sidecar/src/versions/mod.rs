@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use golden::{Golden, GoldenCandidate, GoldenConsumer, GoldenText};
 pub(crate) use keeper::{ModelKeeper, Switched, tell};
 pub(crate) use live::LiveModels;
+pub(crate) use manifest::settings_fingerprint;
 pub use manifest::{FileEntry, Manifest};
 pub(crate) use staging::Staging;
 
