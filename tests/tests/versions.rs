@@ -278,7 +278,7 @@ fn models_whose_outputs_are_others_than_the_golden_ones_are_refused() -> Result<
             Ok(compared) => ensure!(same && compared == 40 * (32 + 32 + 2), "{compared}"),
             Err(error) => {
                 let said = format!("{error:#}");
-                ensure!(!same && said.contains("explainer.onnx does not give"), "{said}");
+                ensure!(!same && said.contains("ranker.onnx does not give"), "{said}");
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::generate::{GenerateReport, Run};
 use crate::progress::Terminal;
 use crate::training::Trainer;
-use crate::versions::{Dimensions, Staging};
+use crate::versions::{self, Dimensions, Staging};
 
 /// A progress display that an interrupt stops at the next step.
 pub(super) fn interruptible() -> (Arc<Terminal>, CancellationToken) {
@@ -119,6 +119,8 @@ pub(super) async fn run_stage(trainer: &Trainer, stage: Stage) -> Result<Value> 
 /// A trainer with the live models.
 pub(super) fn trainer(runtime: &Runtime, progress: Arc<Terminal>) -> Result<Trainer> {
     let paths = runtime.settings.live_models()?;
+    // What a damaged model makes must not get into the store.
+    versions::check_files(&paths)?;
     Ok(trainer_in(runtime, progress, paths))
 }
 

@@ -30,9 +30,7 @@ pub use request::{
     Recommendation, StageReport,
 };
 
-use self::feature_log::FeatureLog;
 use self::observe::Observers;
-use self::shadow::Shadow;
 use crate::artifacts::RerankModels;
 use crate::cold_start::ColdStart;
 use crate::features::RatingScale;
@@ -41,7 +39,7 @@ use crate::metrics::Metrics;
 use crate::queue::MissingPairs;
 use crate::staleness::Freshness;
 use crate::storage::Storage;
-use crate::versions::{LiveModels, ModelSettings};
+use crate::versions::LiveModels;
 
 /// Limits and choices of the rerank pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -201,33 +199,6 @@ impl Reranker {
             observers: Observers::default(),
             metrics,
         }
-    }
-
-    /// The same, a share of whose rankings the candidate makes too, and a share of which is logged.
-    ///
-    /// # Errors
-    /// When the log cannot be written.
-    pub(crate) fn observed(
-        self,
-        settings: &ModelSettings,
-        candidate: Option<RerankModels>,
-    ) -> anyhow::Result<Self> {
-        let log = FeatureLog::start(&settings.feature_log, self.scale, &self.metrics)?;
-        let (share, length) = (settings.shadow_share, settings.shadow_queue);
-        let shadow =
-            candidate.map(|candidate| Shadow::start(self.clone(), candidate, share, length));
-        Ok(Self { observers: Observers { shadow, log }, ..self })
-    }
-
-    /// The models that are switched under it.
-    pub(crate) fn live_models(&self) -> &LiveModels {
-        &self.models
-    }
-
-    /// The same with the models that are live now, whatever is switched meanwhile: for requests of many
-    /// steps, which must not meet two versions.
-    pub(crate) fn pinned(&self) -> Self {
-        Self { models: self.models.pinned(), ..self.clone() }
     }
 
     /// What knows which explanations are stale.

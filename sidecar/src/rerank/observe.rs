@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use whyrank_plugin::{Codes, ExplanationState};
 
+use super::Reranker;
 use super::feature_log::FeatureLog;
 use super::rank::Ranking;
 use super::retrieve::Retrieved;
 use super::shadow::Shadow;
 use crate::artifacts::RerankModels;
+use crate::versions::{LiveModels, ModelSettings};
 
 /// A ranking that was answered, with its inputs.
 #[derive(Debug)]
@@ -65,6 +67,35 @@ impl Observers {
         if let Some(log) = log {
             log.offer(observed);
         }
+    }
+}
+
+impl Reranker {
+    /// The same, a share of whose rankings the candidate makes too, and a share of which is logged.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub(crate) fn observed(
+        self,
+        settings: &ModelSettings,
+        candidate: Option<RerankModels>,
+    ) -> anyhow::Result<Self> {
+        let log = FeatureLog::start(&settings.feature_log, self.scale, &self.metrics)?;
+        let (share, length) = (settings.shadow_share, settings.shadow_queue);
+        let shadow =
+            candidate.map(|candidate| Shadow::start(self.clone(), candidate, share, length));
+        Ok(Self { observers: Observers { shadow, log }, ..self })
+    }
+
+    /// The models that are switched under it.
+    pub(crate) fn live_models(&self) -> &LiveModels {
+        &self.models
+    }
+
+    /// The same with the models that are live now, whatever is switched meanwhile: for requests of many
+    /// steps, which must not meet two versions.
+    pub(crate) fn pinned(&self) -> Self {
+        Self { models: self.models.pinned(), ..self.clone() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which version is live, which was before, and which go.
 
-use super::*;
+use super::ModelFolder;
+use super::folder::{POINTER, VERSIONS};
 
 /// A models folder with these versions, whose files are not looked at here.
 fn folder(versions: &[&str]) -> (tempfile::TempDir, ModelFolder) {
