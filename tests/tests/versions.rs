@@ -410,3 +410,15 @@ async fn a_candidate_in_the_shadow_is_measured_and_answers_nothing() -> Result<(
     ensure!(line["user"].is_string() && features > Some(0), "{line}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_cannot_be_used_is_left_out() -> Result<()> {
+    let installation = Installation::trained()?;
+    installation.configure("[models]\nshadow = \"20260101T000000Z-000000000000\"\n")?;
+    let server = installation.serve(&["--role", "api"])?;
+    let client = Client::new();
+    ranked(&client, &server.url).await?;
+    let metrics = client.get(format!("{}/metrics", server.url)).send().await?.text().await?;
+    ensure!(metrics.contains("whyrank_model_switches_total{outcome=\"refused\"} 1"), "{metrics}");
+    Ok(())
+}
