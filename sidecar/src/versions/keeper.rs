@@ -131,6 +131,7 @@ impl ModelKeeper {
     pub(crate) async fn follow(self, shutdown: CancellationToken) {
         let seconds = self.inner.settings.poll_seconds;
         let mut hangups = hangups();
+        let mut told: Option<String> = None;
         loop {
             let pause = async {
                 match seconds {
@@ -143,13 +144,14 @@ impl ModelKeeper {
                 () = pause => false,
                 () = hangups.next() => true,
             };
-            match self.look(asked).await {
-                Ok(Some(Switched { live, before })) => {
-                    tracing::info!(live, before, "switched the models");
-                }
-                Ok(None) => {}
-                Err(error) => tracing::error!("the models were not switched: {error:#}"),
+            // What stays wrong is told once, and again when somebody asks.
+            let fault = self.look(asked).await.err().map(|error| format!("{error:#}"));
+            if let Some(fault) =
+                fault.as_ref().filter(|fault| asked || told.as_ref() != Some(*fault))
+            {
+                tracing::error!("the models were not switched: {fault}");
             }
+            told = fault;
         }
     }
 
@@ -180,6 +182,7 @@ impl ModelKeeper {
         state.refused = None;
         self.inner.metrics.model_switches.with_label_values(&["switched"]).inc();
         tell(&self.inner.metrics, &models);
+        tracing::info!(live = version, before, "switched the models");
         Switched { live: version.to_owned(), before }
     }
 }
