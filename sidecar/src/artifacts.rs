@@ -6,21 +6,52 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use whyrank_models::autoencoder::Encoder;
 use whyrank_models::explainer::Explainer;
+use whyrank_models::factorisation::Factorisation;
 use whyrank_models::onnx::Contract;
 use whyrank_models::ranker::Ranker;
 
 use crate::features;
+use crate::versions::UNVERSIONED;
+
+/// Item vectors and what folds consumers in.
+const FACTORISATION: &str = "factorisation.safetensors";
+/// The items of the factorisation's rows.
+const ROWS: &str = "factorisation.rows.json";
+/// Text embedding to code.
+const ENCODER: &str = "encoder.onnx";
+/// Code to text embedding.
+const DECODER: &str = "decoder.onnx";
+/// User and item to codes.
+const EXPLAINER: &str = "explainer.onnx";
+/// The ranker.
+const RANKER: &str = "ranker.onnx";
+
+/// All files that training writes.
+pub(crate) const FILES: [&str; 6] = [FACTORISATION, ROWS, ENCODER, DECODER, EXPLAINER, RANKER];
+/// Those that decide what the store holds: `whyrank index` writes their vectors and codes.
+pub(crate) const STORE_FILES: [&str; 3] = [FACTORISATION, ROWS, ENCODER];
 
 /// The files of the trained models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArtifactPaths {
     folder: PathBuf,
+    version: Option<String>,
 }
 
 impl ArtifactPaths {
     /// The models in this folder.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), version: None }
+    }
+
+    /// The models of a version, in its folder.
+    pub(crate) fn versioned(folder: impl Into<PathBuf>, version: &str) -> Self {
+        Self { folder: folder.into(), version: Some(version.to_owned()) }
+    }
+
+    /// The version that the files are of; none for files in the models folder itself.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// The folder itself.
@@ -30,32 +61,40 @@ impl ArtifactPaths {
 
     /// The factorisation that gives users and items their vectors.
     pub fn factorisation(&self) -> PathBuf {
-        self.folder.join("factorisation.safetensors")
+        self.folder.join(FACTORISATION)
     }
 
     /// Which row of the factorisation belongs to which item.
     pub fn factorisation_rows(&self) -> PathBuf {
-        self.folder.join("factorisation.rows.json")
+        self.folder.join(ROWS)
     }
 
     /// Text embedding to code.
     pub fn encoder(&self) -> PathBuf {
-        self.folder.join("encoder.onnx")
+        self.folder.join(ENCODER)
     }
 
     /// Code to text embedding.
     pub fn decoder(&self) -> PathBuf {
-        self.folder.join("decoder.onnx")
+        self.folder.join(DECODER)
     }
 
     /// User and item to the codes of both sides.
     pub fn explainer(&self) -> PathBuf {
-        self.folder.join("explainer.onnx")
+        self.folder.join(EXPLAINER)
     }
 
     /// The ranker.
     pub fn ranker(&self) -> PathBuf {
-        self.folder.join("ranker.onnx")
+        self.folder.join(RANKER)
+    }
+
+    /// Loads the factorisation.
+    ///
+    /// # Errors
+    /// A missing, truncated or foreign file; one of another dimension.
+    pub(crate) fn load_factorisation(&self, dimension: usize) -> Result<Factorisation> {
+        Ok(Factorisation::load(&self.factorisation(), dimension)?)
     }
 }
 
@@ -72,6 +111,8 @@ pub struct RerankModels {
     pub explainer: Explainer,
     /// Scores the candidates.
     pub ranker: Ranker,
+    /// The version that both are of, or [`UNVERSIONED`].
+    pub version: String,
 }
 
 impl RerankModels {
@@ -84,7 +125,8 @@ impl RerankModels {
         let ranker = Ranker::load(&paths.ranker())?;
         ranker.require(&features::shape(vector, code))?;
         let explainer = Explainer::load(&paths.explainer(), vector, code)?;
-        Ok(Self { explainer, ranker })
+        let version = paths.version().unwrap_or(UNVERSIONED).to_owned();
+        Ok(Self { explainer, ranker, version })
     }
 }
 

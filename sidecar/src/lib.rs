@@ -3,8 +3,8 @@
 //! Bird's-eye view, in the order in which data flows:
 //! - [`config`] reads the settings; [`import`] reads the data and [`ingest`] stores it in the three
 //!   collections behind [`storage`];
-//! - [`training`] learns vectors, codes and the ranker ([`artifacts`] knows their files) and brings the
-//!   store up to date; [`features`] is what training and serving compute alike;
+//! - [`training`] learns vectors, codes and the ranker ([`artifacts`] knows their files, [`versions`]
+//!   keeps and switches them) and brings the store up to date; [`features`] is what training and serving compute alike;
 //! - [`evidence`] finds what an explanation stands on, [`generator`] writes it, [`writing`] puts it into
 //!   the store; [`generate`] does so for many pairs, [`queue`] for those that requests ask for;
 //! - [`interactions`] takes in what consumers do from day to day, [`staleness`] knows which explanations
@@ -54,4 +54,5 @@ pub mod staleness;
 pub mod storage;
 pub mod telemetry;
 pub mod training;
+pub mod versions;
 pub mod writing;

@@ -81,6 +81,18 @@ pub struct Metrics {
     pub reload_faulty: IntGauge,
     /// 1 for the loaded model of each `kind`, labelled with its `version`.
     pub model_info: IntGaugeVec,
+    /// Switches of the live models, by `outcome` (`switched`, `refused`).
+    pub model_switches: IntCounterVec,
+    /// Rankings for the candidate in the shadow, by `outcome` (`scored`, `dropped`, `failed`).
+    pub shadow_model_rankings: IntCounterVec,
+    /// Rank correlation between the candidate and the live models, -1 to 1.
+    pub shadow_model_correlation: HistogramVec,
+    /// Rankings of the candidate, by whether their first item is the `same` or an `other`.
+    pub shadow_model_top: IntCounterVec,
+    /// Mean absolute difference of their scores in one ranking.
+    pub shadow_model_difference: HistogramVec,
+    /// Rankings for the feature log, by `outcome` (`written`, `dropped`, `failed`).
+    pub feature_log: IntCounterVec,
 }
 
 impl Metrics {
@@ -222,6 +234,38 @@ impl Metrics {
                 "reload_faulty",
                 "1 while the last reading of keys and certificates failed.",
             )?,
+            model_switches: counters(
+                "model_switches_total",
+                "Switches of the live models, by outcome.",
+                &["outcome"],
+            )?,
+            shadow_model_rankings: counters(
+                "shadow_model_rankings_total",
+                "Rankings for the candidate models in the shadow, by outcome.",
+                &["outcome"],
+            )?,
+            shadow_model_correlation: histogram(
+                "shadow_model_rank_correlation",
+                "Spearman rank correlation between the candidate and the live models.",
+                &[],
+                &[-0.5, 0.0, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0],
+            )?,
+            shadow_model_top: counters(
+                "shadow_model_top_total",
+                "Rankings of the candidate models, by whether their first item is the same.",
+                &["top"],
+            )?,
+            shadow_model_difference: histogram(
+                "shadow_model_score_difference",
+                "Mean absolute difference between scores of the candidate and the live models.",
+                &[],
+                &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0],
+            )?,
+            feature_log: counters(
+                "feature_log_total",
+                "Rankings for the feature log, by outcome.",
+                &["outcome"],
+            )?,
             model_info,
             registry,
         };
@@ -241,6 +285,7 @@ impl Metrics {
             "inference",
             "interactions",
             "queue",
+            "models",
         ] {
             self.requests.with_label_values(&[route, "ok"]);
             self.requests.with_label_values(&[route, CANCELLED]);
@@ -286,6 +331,20 @@ impl Metrics {
         }
         for reason in Refusal::REASONS {
             self.explanation_refusals.with_label_values(&[reason]);
+        }
+        for outcome in ["switched", "refused"] {
+            self.model_switches.with_label_values(&[outcome]);
+        }
+        for outcome in ["scored", "dropped", "failed"] {
+            self.shadow_model_rankings.with_label_values(&[outcome]);
+        }
+        for top in ["same", "other"] {
+            self.shadow_model_top.with_label_values(&[top]);
+        }
+        self.shadow_model_correlation.with_label_values::<&str>(&[]);
+        self.shadow_model_difference.with_label_values::<&str>(&[]);
+        for outcome in ["written", "dropped", "failed"] {
+            self.feature_log.with_label_values(&[outcome]);
         }
         for outcome in ["new", "known"] {
             self.interactions.with_label_values(&[outcome]);

@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
     let storage = runtime.block_on(Storage::open(&settings))?;
     runtime.block_on(fill(&storage))?;
     println!("{CONSUMERS} consumers and {ITEMS} items indexed; memory {}", memory());
-    let paths = ArtifactPaths::new(installation.path().join("models"));
+    let paths = ArtifactPaths::new(installation.live_models()?);
     let reranker = Reranker::new(RerankerParts {
         storage: storage.clone(),
         settings: RerankSettings::default(),

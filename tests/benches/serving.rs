@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(fill(&storage))?;
     let users = runtime.block_on(storage.all_users())?;
     let items = runtime.block_on(storage.all_items())?;
-    let paths = ArtifactPaths::new(installation.path().join("models"));
+    let paths = ArtifactPaths::new(installation.live_models()?);
     let models = Arc::new(RerankModels::load(&paths, WIDTH, WIDTH)?);
     let reranker = Reranker::new(RerankerParts {
         storage: storage.clone(),

@@ -92,7 +92,7 @@ async fn main() -> Result<()> {
     let installation = trained(&header, &learned, &pairs)?;
     let embedded = EmbeddedSettings::in_folder(installation.path().join("store"));
     let storage = Storage::open(&StoreSettings { embedded, ..StoreSettings::default() }).await?;
-    let paths = ArtifactPaths::new(installation.path().join("models"));
+    let paths = ArtifactPaths::new(installation.live_models()?);
     let reranker = Reranker::new(RerankerParts {
         storage: storage.clone(),
         settings: RerankSettings::default(),

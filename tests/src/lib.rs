@@ -108,6 +108,34 @@ impl Installation {
         self.folder.path()
     }
 
+    /// The folder of the live version of the models.
+    ///
+    /// # Errors
+    /// When no version is live.
+    pub fn live_models(&self) -> Result<PathBuf> {
+        let models = self.path().join("models");
+        let pointer = std::fs::read(models.join("live.json")).context("no version is live")?;
+        let pointer: Value = serde_json::from_slice(&pointer)?;
+        let version = pointer["live"].as_str().context("no version is live")?;
+        Ok(models.join("versions").join(version))
+    }
+
+    /// Moves the live models to where they lay before there were versions.
+    ///
+    /// # Errors
+    /// When a file cannot be moved.
+    pub fn without_versions(&self) -> Result<()> {
+        let (live, models) = (self.live_models()?, self.path().join("models"));
+        for entry in std::fs::read_dir(live)? {
+            let entry = entry?;
+            if entry.file_name() != "manifest.json" && entry.file_name() != "golden.json" {
+                std::fs::rename(entry.path(), models.join(entry.file_name()))?;
+            }
+        }
+        std::fs::remove_file(models.join("live.json"))?;
+        Ok(std::fs::remove_dir_all(models.join("versions"))?)
+    }
+
     /// A command on this installation, not started.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());

@@ -60,8 +60,25 @@ fn indexing_goes_on_after_a_kill() -> Result<()> {
 }
 
 #[test]
+fn a_training_that_is_killed_leaves_the_live_models() -> Result<()> {
+    let installation = Installation::trained()?;
+    let live = installation.live_models()?;
+    let versions = installation.json(&["models", "list"])?;
+    let before = installation.json(&["recommend", "1"])?;
+    kill_when(&installation, &["train", "explainer", "ranker"], "gathering rated pairs")?;
+    assert_eq!(installation.live_models()?, live);
+    assert_eq!(installation.json(&["models", "list"])?, versions, "half a version is none");
+    assert_eq!(installation.json(&["recommend", "1"])?["results"], before["results"]);
+    installation.succeed(&["train", "ranker"])?;
+    assert_ne!(installation.live_models()?, live);
+    Ok(())
+}
+
+#[test]
 fn a_damaged_or_foreign_model_is_refused_at_start() -> Result<()> {
     let installation = Installation::trained()?;
+    // Of no version, so that only their contracts tell what they are.
+    installation.without_versions()?;
     let models = installation.path().join("models");
     let ranker = models.join("ranker.onnx");
     let good = std::fs::read(&ranker)?;

@@ -168,9 +168,11 @@ impl Audiences {
         let places: HashMap<UserId, u32> =
             retrieved.iter().zip(1..).map(|(id, place)| (*id, place)).collect();
         let mut responses = Vec::with_capacity(candidates);
+        // All blocks are compared with each other, so that one version of the models must rank them.
+        let reranker = self.reranker.pinned();
         for block in retrieved.chunks(BLOCK) {
             let users = self.users(block).await?;
-            responses.extend(self.reranker.responses(users, &items, false).await?);
+            responses.extend(reranker.responses(users, &items, false).await?);
         }
         let expected = expected(&responses, limits.threshold);
         // A stable sort: equal predictions keep the retrieval order.
@@ -181,7 +183,7 @@ impl Audiences {
         let order: Vec<UserId> = responses.iter().map(|response| response.user).collect();
         for block in order.chunks(BLOCK) {
             let users = self.users(block).await?;
-            shown.extend(self.reranker.responses(users, &items, true).await?);
+            shown.extend(reranker.responses(users, &items, true).await?);
         }
         clock.lap("account", format!("{} consumers", shown.len()));
         Ok(Found { items, candidates, places, expected, shown, nearest, limits })

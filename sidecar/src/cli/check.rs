@@ -8,6 +8,7 @@ use whyrank_models::progress::Silent;
 use super::output::print;
 use crate::artifacts::{self, RerankModels, load_encoder};
 use crate::config::Settings;
+use crate::versions;
 
 /// One thing that was checked.
 #[derive(Debug, Serialize)]
@@ -89,7 +90,18 @@ fn check_weights(settings: &Settings, hashes: bool, findings: &mut Vec<Finding>)
 }
 
 fn check_models(settings: &Settings, findings: &mut Vec<Finding>) {
-    let paths = settings.artifact_paths();
+    let paths = match settings.live_models() {
+        Ok(paths) => paths,
+        Err(error) => {
+            findings.push(fault("models", format!("{error:#}")));
+            return;
+        }
+    };
+    findings.push(match versions::check_files(&paths) {
+        Ok(Some(_)) => finding("models version", paths.version().unwrap_or_default()),
+        Ok(None) => finding("models version", versions::UNVERSIONED),
+        Err(error) => fault("models version", format!("{error:#}")),
+    });
     let (vector, code) = (settings.vectors.factorisation.dimension, settings.autoencoder.code);
     let describe = |contract: &Contract| {
         let sizes = contract.dimensions.iter().map(|(name, size)| format!("{name} {size}"));

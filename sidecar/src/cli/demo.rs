@@ -14,7 +14,7 @@ use super::fetch::ensure_for;
 use super::output::{print, recommendations};
 use super::runtime::Runtime;
 use super::serve::serve_with;
-use super::train::{describe, interruptible, run_stage, trainer};
+use super::train::{describe, interruptible, publish, run_stage, trainer_in};
 use super::{GeneratorKind, Stage};
 use crate::config::Settings;
 use crate::generate::{GenerateSettings, Plan, Run};
@@ -34,7 +34,8 @@ pub(super) async fn demo(settings: Settings, once: bool) -> Result<()> {
     let runtime = Runtime::open(settings).await?;
     let imported = import_into(&runtime, progress.clone()).await?;
     eprintln!("{}", imported.rows);
-    let trainer = trainer(&runtime, progress.clone());
+    let staging = runtime.settings.model_folder().begin()?;
+    let trainer = trainer_in(&runtime, progress.clone(), staging.paths());
     run_stage(&trainer, Stage::Vectors).await?;
 
     let template = runtime.writer(Some(GeneratorKind::Template), None).await?;
@@ -49,6 +50,7 @@ pub(super) async fn demo(settings: Settings, once: bool) -> Result<()> {
         let outcome = run_stage(&trainer, stage).await?;
         eprintln!("{}", describe(&outcome));
     }
+    publish(&runtime, &trainer, staging, true).await?;
     let embedder = trainer.embedder()?;
     let codes = runtime.codes(&embedder)?.context("the autoencoder was just trained")?;
     let llm = llm.with_codes(codes);

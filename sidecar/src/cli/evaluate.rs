@@ -203,7 +203,7 @@ impl Evaluation {
         ingest(&runtime.storage, &share_of(&self.training, share, seed), progress).await?;
         let trainer = match last.take() {
             Some(last) => last.over(runtime.settings.clone(), runtime.storage.clone()),
-            None => trainer(&runtime, self.progress.clone()),
+            None => trainer(&runtime, self.progress.clone())?,
         };
         trainer.train_vectors().await?;
         trainer.index().await?;

@@ -5,12 +5,14 @@ mod audience_comparison;
 mod check;
 mod data;
 mod demo;
+mod doctor;
 mod evaluate;
 mod fetch;
 mod insights;
 mod interactions;
 mod key;
 mod migrate;
+mod models;
 mod output;
 mod query;
 mod queue;
@@ -53,6 +55,9 @@ enum Command {
     Train {
         /// The stages to train, in this order; all of them if none is named.
         stages: Vec<Stage>,
+        /// Leaves the new version beside the live one, for `whyrank models compare` and `activate`.
+        #[arg(long)]
+        candidate: bool,
     },
     /// Writes explanations for many pairs; can be stopped and run again.
     Generate(GenerateArguments),
@@ -114,6 +119,13 @@ enum Command {
         #[arg(long)]
         effective: bool,
     },
+    /// Looks at everything that a server needs and says what is wrong and what to do about it; changes
+    /// nothing. Fails if there is a fault.
+    Doctor {
+        /// Does not have the LLM write a sentence.
+        #[arg(long)]
+        no_generate: bool,
+    },
     /// Compares rankers with and without explanations on held-back pairs, with controls; can be stopped
     /// and run again.
     Eval(evaluate::EvaluationArguments),
@@ -122,6 +134,11 @@ enum Command {
     Queue {
         #[command(subcommand)]
         action: queue::QueueAction,
+    },
+    /// Shows the versions of the trained models, verifies and switches them.
+    Models {
+        #[command(subcommand)]
+        action: models::ModelsAction,
     },
     /// Takes in interactions from a file of JSON lines; sending one again changes nothing.
     Interactions {
@@ -218,7 +235,12 @@ enum Purpose {
 /// Whatever the command ends with, in words for the person who typed it.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let Arguments { config, json, command } = arguments;
-    let settings: Settings = config::read(config.as_deref())?;
+    let settings: Settings = match config::read(config.as_deref()) {
+        Err(faults) if matches!(command, Command::Doctor { .. }) => {
+            return doctor::misconfigured(&faults, json);
+        }
+        settings => settings?,
+    };
     let telemetry = Telemetry::start(&settings.observability)?;
     let ended = perform(command, settings, json).await;
     telemetry.end().await;
@@ -229,7 +251,10 @@ async fn perform(command: Command, settings: Settings, json: bool) -> Result<()>
     match command {
         Command::Fetch(arguments) => fetch::fetch(&settings, arguments, json).await,
         Command::Import => data::import(settings, json).await,
-        Command::Train { stages } => train::train(settings, &stages, json).await,
+        Command::Train { stages, candidate } => {
+            train::train(settings, &stages, candidate, json).await
+        }
+        Command::Models { action } => models::models(settings, action, json).await,
         Command::Generate(arguments) => train::generate(settings, &arguments, json).await,
         Command::Index => train::index(settings, json).await,
         Command::Migrate(arguments) => migrate::run(settings, arguments, json).await,
@@ -251,6 +276,7 @@ async fn perform(command: Command, settings: Settings, json: bool) -> Result<()>
         }
         Command::Check { effective: true, .. } => check::effective(&settings, json),
         Command::Check { hashes, .. } => check::check(&settings, hashes, json).await,
+        Command::Doctor { no_generate } => doctor::doctor(&settings, !no_generate, json).await,
         Command::Eval(arguments) => evaluate::evaluate(settings, arguments, json).await,
         Command::Queue { action } => queue::queue(settings, action, json).await,
         Command::Interactions { file } => interactions::take_in(settings, &file, json).await,

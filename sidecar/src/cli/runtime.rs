@@ -1,15 +1,15 @@
 //! Puts the parts of a process together from the settings: store, models, LLM.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use whyrank_models::factorisation::Factorisation;
 use whyrank_models::text::TextEmbedder;
 use whyrank_models::weights::Weights;
 use whyrank_plugin::gateway::{Gateway, GatewayParts, GatewayRules, Upstream};
 use whyrank_plugin::listener::Listener;
 
-use crate::artifacts::{self, RerankModels, if_present, load_encoder};
+use crate::artifacts::{RerankModels, if_present, load_encoder};
 use crate::audience::Audiences;
 use crate::cold_start::ColdStart;
 use crate::config::{Settings, VectorSource};
@@ -21,6 +21,7 @@ use crate::queue::{Jobs, MissingPairs};
 use crate::rerank::{Reranker, RerankerParts};
 use crate::staleness::Freshness;
 use crate::storage::{Backend, Storage};
+use crate::versions::{self, Dimensions, Golden, Manifest, ModelKeeper, Verified};
 use crate::writing::{CodeMaker, PairWriter};
 
 /// Begins the path of a model that `whyrank fetch` has put into the weights folder.
@@ -33,6 +34,8 @@ pub(super) struct Runtime {
     pub(super) storage: Storage,
     pub(super) weights: Weights,
     pub(super) metrics: Metrics,
+    /// Id and manifest of the version that the reranker was made of.
+    loaded: Arc<Mutex<Option<(String, Manifest)>>>,
 }
 
 impl Runtime {
@@ -43,7 +46,8 @@ impl Runtime {
         let dimension = settings.vectors.factorisation.dimension;
         storage.ensure(dimension, settings.autoencoder.code).await?;
         let metrics = Metrics::new()?;
-        Ok(Self { settings: Arc::new(settings), storage, weights, metrics })
+        let loaded = Arc::default();
+        Ok(Self { settings: Arc::new(settings), storage, weights, metrics, loaded })
     }
 
     pub(super) fn embedder(&self) -> Result<Arc<TextEmbedder>> {
@@ -59,17 +63,22 @@ impl Runtime {
         freshness: Freshness,
     ) -> Result<Reranker> {
         let settings = &self.settings;
-        let paths = settings.artifact_paths();
+        let paths = settings.live_models()?;
         let dimension = settings.vectors.factorisation.dimension;
         let code = settings.autoencoder.code;
-        let models = if_present(&paths.ranker(), || RerankModels::load(&paths, dimension, code))?;
+        let Verified { manifest, rerank: models, .. } =
+            versions::verify(&paths, Dimensions::of(settings))?;
+        if manifest.is_none() && models.is_some() {
+            tracing::warn!(
+                "the models in {} are of no version, so that damage to them is not noticed; \
+                 `whyrank models adopt` makes a version of them",
+                paths.folder().display()
+            );
+        }
+        let loaded = paths.version().map(str::to_owned).zip(manifest);
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
         if let Some(models) = &models {
-            for (kind, contract) in
-                [("ranker", models.ranker.contract()), ("explainer", models.explainer.contract())]
-            {
-                let version = artifacts::version(contract);
-                self.metrics.model_info.with_label_values(&[kind, version.as_str()]).set(1);
-            }
+            versions::tell(&self.metrics, models);
         }
         let cold_start = match settings.vectors.source {
             VectorSource::Learned => if_present(&paths.factorisation(), || {
@@ -93,6 +102,50 @@ impl Runtime {
             freshness,
             metrics: self.metrics.clone(),
         }))
+    }
+
+    /// The same reranker with what `models.shadow` and `models.feature_log` ask for. A candidate that
+    /// cannot be used is told and left out: it must not keep the live models from answering.
+    pub(super) fn observed(&self, reranker: Reranker) -> Result<Reranker> {
+        let settings = &self.settings.models;
+        let candidate = settings.shadow.as_ref().and_then(|version| {
+            self.candidate(version)
+                .inspect_err(|error| {
+                    self.metrics.model_switches.with_label_values(&["refused"]).inc();
+                    tracing::error!(
+                        "version {version} (`models.shadow`) shadows nothing: {error:#}"
+                    );
+                })
+                .ok()
+        });
+        reranker.observed(settings, candidate)
+    }
+
+    fn candidate(&self, version: &str) -> Result<RerankModels> {
+        let settings = &self.settings;
+        let verified = settings.model_folder().verify(version, Dimensions::of(settings))?;
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fits = loaded
+            .zip(verified.manifest)
+            .is_some_and(|((_, live), candidate)| live.same_store(&candidate));
+        ensure!(
+            fits,
+            "its vectors or codes are not those of the live version, which the store holds"
+        );
+        verified.rerank.context("it has no ranker")
+    }
+
+    /// What switches the models of this reranker.
+    pub(super) fn keeper(&self, reranker: &Reranker) -> ModelKeeper {
+        let settings = &self.settings;
+        ModelKeeper::new(
+            settings.model_folder(),
+            settings.models.clone(),
+            Dimensions::of(settings),
+            reranker.live_models().clone(),
+            self.loaded.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            self.metrics.clone(),
+        )
     }
 
     /// The queue of pairs in the store.
@@ -148,10 +201,16 @@ impl Runtime {
 
     /// What turns texts into codes, if the autoencoder is trained.
     pub(super) fn codes(&self, embedder: &Arc<TextEmbedder>) -> Result<Option<CodeMaker>> {
-        let paths = self.settings.artifact_paths();
+        let paths = self.settings.live_models()?;
         let code = self.settings.autoencoder.code;
-        let encoder =
-            if_present(&paths.encoder(), || load_encoder(&paths, embedder.dimension(), code))?;
+        let versioned = versions::check_files(&paths)?.is_some();
+        let encoder = if_present(&paths.encoder(), || {
+            let encoder = load_encoder(&paths, embedder.dimension(), code)?;
+            if versioned {
+                Golden::read(&paths)?.check_encoder(&encoder, &paths.encoder())?;
+            }
+            Ok(encoder)
+        })?;
         Ok(encoder.map(|encoder| CodeMaker::new(embedder.clone(), encoder)))
     }
 
@@ -176,7 +235,7 @@ impl Runtime {
         kind: Option<GeneratorKind>,
         codes: Option<CodeMaker>,
     ) -> Result<PairWriter> {
-        let mut settings = self.generator_settings()?;
+        let mut settings = generator_settings(&self.settings, &self.weights)?;
         settings.kind = kind.unwrap_or(settings.kind);
         let generator = generator::build(&settings).await.context("preparing the generator")?;
         let writer = Arc::new(Writer::from_settings(generator, &settings)?);
@@ -190,24 +249,27 @@ impl Runtime {
         ))
     }
 
-    /// The generator's settings with `weights:NAME` replaced by the path of the fetched file.
-    fn generator_settings(&self) -> Result<GeneratorSettings> {
-        let mut settings = self.settings.generator.clone();
-        if let Some(name) = settings.mistralrs.model.strip_prefix(WEIGHTS_PREFIX) {
-            let artifact = self.weights.manifest.artifact(name)?;
-            let file = artifact.files.iter().find(|file| file.name.ends_with(".gguf"));
-            let file = file.with_context(|| format!("the artifact `{name}` holds no GGUF file"))?;
-            // Only a generator that loads it needs the file to be there.
-            if settings.kind == GeneratorKind::Mistralrs {
-                let path = self.weights.require(name, &file.name)?;
-                settings.mistralrs.model = path.display().to_string();
-            }
-        }
-        Ok(settings)
-    }
-
     /// Flushes and releases the store.
     pub(super) async fn close(self) -> Result<()> {
         Ok(self.storage.store().close().await?)
     }
+}
+
+/// The generator's settings with `weights:NAME` replaced by the path of the fetched file.
+pub(super) fn generator_settings(
+    settings: &Settings,
+    weights: &Weights,
+) -> Result<GeneratorSettings> {
+    let mut settings = settings.generator.clone();
+    if let Some(name) = settings.mistralrs.model.strip_prefix(WEIGHTS_PREFIX) {
+        let artifact = weights.manifest.artifact(name)?;
+        let file = artifact.files.iter().find(|file| file.name.ends_with(".gguf"));
+        let file = file.with_context(|| format!("the artifact `{name}` holds no GGUF file"))?;
+        // Only a generator that loads it needs the file to be there.
+        if settings.kind == GeneratorKind::Mistralrs {
+            let path = weights.require(name, &file.name)?;
+            settings.mistralrs.model = path.display().to_string();
+        }
+    }
+    Ok(settings)
 }

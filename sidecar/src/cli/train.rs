@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 use super::output::print;
 use super::runtime::Runtime;
 use super::{GenerateArguments, Stage};
+use crate::artifacts::ArtifactPaths;
 use crate::config::Settings;
 use crate::generate::{GenerateReport, Run};
 use crate::progress::Terminal;
 use crate::training::Trainer;
+use crate::versions::{self, Dimensions, Staging};
 
 /// A progress display that an interrupt stops at the next step.
 pub(super) fn interruptible() -> (Arc<Terminal>, CancellationToken) {
@@ -29,20 +31,73 @@ pub(super) fn interruptible() -> (Arc<Terminal>, CancellationToken) {
     (progress, cancel)
 }
 
-pub(super) async fn train(settings: Settings, stages: &[Stage], json: bool) -> Result<()> {
+pub(super) async fn train(
+    settings: Settings,
+    stages: &[Stage],
+    candidate: bool,
+    json: bool,
+) -> Result<()> {
     let all = [Stage::Vectors, Stage::Autoencoder, Stage::Explainer, Stage::Ranker];
     let stages = if stages.is_empty() { &all } else { stages };
+    let into_store = |stage: &&Stage| matches!(stage, Stage::Vectors | Stage::Autoencoder);
+    if let Some(stage) = stages.iter().find(into_store).filter(|_| candidate) {
+        let stage = format!("{stage:?}").to_lowercase();
+        bail!(
+            "`--candidate` cannot train `{stage}`: it changes what the store holds, which the live models \
+             need as it is; name the stages, such as `whyrank train explainer ranker --candidate`"
+        );
+    }
     let runtime = Runtime::open(settings).await?;
     let (progress, _) = interruptible();
-    let trainer = trainer(&runtime, progress);
+    let staging = runtime.settings.model_folder().begin()?;
+    let trainer = trainer_in(&runtime, progress, staging.paths());
     let mut report = Map::new();
+    let mut fault = None;
     for stage in stages {
-        let outcome = run_stage(&trainer, *stage).await?;
-        report.insert(format!("{stage:?}").to_lowercase(), outcome);
+        match run_stage(&trainer, *stage).await {
+            Ok(outcome) => {
+                report.insert(format!("{stage:?}").to_lowercase(), outcome);
+            }
+            Err(error) => {
+                fault = Some(error);
+                break;
+            }
+        }
+    }
+    // What a stage has learned is kept though a later one fails: the store may hold its vectors already.
+    if !report.is_empty() && staging.has_changed()? {
+        let version = publish(&runtime, &trainer, staging, !candidate).await?;
+        report.insert("version".to_owned(), Value::String(version));
     }
     runtime.close().await?;
+    if let Some(error) = fault {
+        return Err(error);
+    }
     let text = || describe(&report);
     print(json, &report, text)
+}
+
+/// Makes a version of what was trained, and makes it the live one unless it is to be a candidate.
+pub(super) async fn publish(
+    runtime: &Runtime,
+    trainer: &Trainer,
+    staging: Staging,
+    live: bool,
+) -> Result<String> {
+    let settings = &runtime.settings;
+    staging.drop_unfit(Dimensions::of(settings))?;
+    let golden = trainer.golden().await?;
+    let version = staging.finish(&golden, settings)?;
+    let folder = settings.model_folder();
+    if live {
+        folder.activate(&version)?;
+    }
+    let needed: Vec<&str> =
+        settings.models.shadow.iter().chain([&version]).map(String::as_str).collect();
+    for removed in folder.prune(settings.models.keep, &needed)? {
+        tracing::info!(version = removed, "removed an old version of the models (`models.keep`)");
+    }
+    Ok(version)
 }
 
 /// Trains one stage, and brings the store up to date where the next stage reads it.
@@ -61,15 +116,28 @@ pub(super) async fn run_stage(trainer: &Trainer, stage: Stage) -> Result<Value> 
     })
 }
 
-pub(super) fn trainer(runtime: &Runtime, progress: Arc<Terminal>) -> Trainer {
+/// A trainer with the live models.
+pub(super) fn trainer(runtime: &Runtime, progress: Arc<Terminal>) -> Result<Trainer> {
+    let paths = runtime.settings.live_models()?;
+    // What a damaged model makes must not get into the store.
+    versions::check_files(&paths)?;
+    Ok(trainer_in(runtime, progress, paths))
+}
+
+/// A trainer with these models.
+pub(super) fn trainer_in(
+    runtime: &Runtime,
+    progress: Arc<Terminal>,
+    paths: ArtifactPaths,
+) -> Trainer {
     let (settings, weights) = (runtime.settings.clone(), runtime.weights.clone());
-    Trainer::new(settings, runtime.storage.clone(), weights, progress)
+    Trainer::new(settings, runtime.storage.clone(), weights, progress, paths)
 }
 
 pub(super) async fn index(settings: Settings, json: bool) -> Result<()> {
     let runtime = Runtime::open(settings).await?;
     let (progress, _) = interruptible();
-    let report = trainer(&runtime, progress).index().await?;
+    let report = trainer(&runtime, progress)?.index().await?;
     runtime.close().await?;
     print(json, &report, || describe(&report))
 }

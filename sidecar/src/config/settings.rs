@@ -32,6 +32,7 @@ use crate::rerank::RerankSettings;
 use crate::split::SplitSettings;
 use crate::storage::StoreSettings;
 use crate::telemetry::ObservabilitySettings;
+use crate::versions::{ModelFolder, ModelSettings};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,8 @@ use crate::telemetry::ObservabilitySettings;
 pub struct Settings {
     /// The folder of the trained models.
     pub models_folder: PathBuf,
+    /// How versions of the trained models are kept and switched.
+    pub models: ModelSettings,
     /// Where fetched weights lie and how they are fetched.
     pub weights: WeightsSettings,
     /// The collections and the engine that holds them.
@@ -96,6 +99,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             models_folder: PathBuf::from("whyrank-models"),
+            models: ModelSettings::default(),
             weights: WeightsSettings::default(),
             store: StoreSettings::default(),
             import: ImportSettings::default(),
@@ -126,9 +130,17 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The files of the trained models.
-    pub fn artifact_paths(&self) -> ArtifactPaths {
-        ArtifactPaths::new(&self.models_folder)
+    /// The folder of the trained models and their versions.
+    pub fn model_folder(&self) -> ModelFolder {
+        ModelFolder::new(&self.models_folder)
+    }
+
+    /// The files of the live models.
+    ///
+    /// # Errors
+    /// When it cannot be told which are live.
+    pub fn live_models(&self) -> anyhow::Result<ArtifactPaths> {
+        self.model_folder().live()
     }
 
     /// What ratings mean.

@@ -237,6 +237,26 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "must not be below `queue.retry_initial_seconds`",
     );
     check(demo.rows >= 1, "demo.rows", "must be at least 1");
+    let models = &settings.models;
+    check(models.keep >= 1, "models.keep", "must be at least 1, or there is no way back");
+    for (key, share) in [
+        ("models.shadow_share", models.shadow_share),
+        ("models.feature_log.share", models.feature_log.share),
+    ] {
+        check((0.0..=1.0).contains(&share), key, "must be a number from 0 to 1");
+    }
+    for (key, number) in [
+        ("models.shadow_queue", models.shadow_queue),
+        ("models.feature_log.files", models.feature_log.files),
+        ("models.feature_log.queue", models.feature_log.queue),
+    ] {
+        check(number >= 1, key, "must be at least 1");
+    }
+    check(
+        models.feature_log.maximum_bytes >= 1 << 20,
+        "models.feature_log.maximum_bytes",
+        "must be at least 1048576, or a ranking may not fit",
+    );
     let names = [&store.items, &store.users, &store.explanations, &store.queue];
     check(
         HashSet::from(names).len() == names.len(),

@@ -15,6 +15,7 @@ mod insights;
 mod interactions;
 mod json;
 mod known;
+mod models;
 mod queue;
 mod recommend;
 
@@ -49,6 +50,7 @@ use crate::queue::{Jobs, MissingPairs, WritingDesk};
 use crate::rerank::Reranker;
 use crate::storage::Storage;
 use crate::telemetry;
+use crate::versions::ModelKeeper;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -66,6 +68,7 @@ struct Inner {
     inference: Inference,
     interactions: Interactions,
     jobs: Jobs,
+    models: ModelKeeper,
     missing: Option<MissingPairs>,
     desk: Option<WritingDesk>,
     metrics: Metrics,
@@ -101,6 +104,8 @@ pub struct ApiParts {
     pub interactions: Interactions,
     /// The queue of pairs in the store.
     pub jobs: Jobs,
+    /// Switches the models.
+    pub(crate) models: ModelKeeper,
     /// Takes pairs that are shown stale; none takes none.
     pub missing: Option<MissingPairs>,
     /// Takes explanations to write; without it they are only read.
@@ -122,6 +127,7 @@ impl Api {
             inference,
             interactions,
             jobs,
+            models,
             missing,
             desk,
             metrics,
@@ -139,6 +145,7 @@ impl Api {
             inference,
             interactions,
             jobs,
+            models,
             missing,
             desk,
             metrics,
@@ -198,6 +205,9 @@ impl Api {
             .routes(routes!(queue::control))
             .routes(routes!(queue::dead_letters))
             .routes(routes!(queue::replay))
+            .routes(routes!(models::show))
+            .routes(routes!(models::activate))
+            .routes(routes!(models::rollback))
     }
 
     /// The description that `/openapi.json` answers.

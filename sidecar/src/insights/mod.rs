@@ -128,6 +128,17 @@ impl Insights {
         request: &InsightsRequest,
         viewer: Viewer,
     ) -> Result<InsightsResponse, ApiError> {
+        // Placed and moved items are compared, so that one version of the models must do both.
+        let pinned = Self { reranker: self.reranker.pinned(), ..self.clone() };
+        pinned.told(item, request, viewer).await
+    }
+
+    async fn told(
+        &self,
+        item: &str,
+        request: &InsightsRequest,
+        viewer: Viewer,
+    ) -> Result<InsightsResponse, ApiError> {
         let mut clock = Clock::start();
         let (consumers, wanted) = self.limits(request)?;
         let item = known_item(&self.storage, item).await?;

@@ -93,7 +93,7 @@ impl MissingPairs {
 #[derive(Debug, Clone)]
 pub enum WritingDesk {
     /// The LLM is in this process.
-    Here(HereDesk),
+    Here(Box<HereDesk>),
     /// Workers are other processes on the same store.
     Elsewhere(Box<Jobs>),
 }

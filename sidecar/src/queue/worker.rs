@@ -76,7 +76,7 @@ pub fn start(
     let (live_sender, live) = mpsc::channel(jobs.settings().live.max(1));
     let name = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
     let budget = Arc::new(Budget::new(jobs.clone(), &name));
-    let desk = WritingDesk::Here(HereDesk::new(live_sender, jobs.metrics().clone()));
+    let desk = WritingDesk::Here(Box::new(HereDesk::new(live_sender, jobs.metrics().clone())));
     let worker = Worker { name, writer, jobs, budget, freshness, shutdown };
     Started { desk, worker: tokio::spawn(worker.run(live)) }
 }

@@ -105,7 +105,7 @@ impl Reranker {
         items: &[CampaignItem],
         accounted: bool,
     ) -> Result<Vec<Response>, ApiError> {
-        let models = self.models.clone().ok_or_else(|| {
+        let models = self.models.current().ok_or_else(|| {
             let message = "there is no trained ranker; run `whyrank train`";
             ApiError::new(Cause::NotReady, message)
         })?;

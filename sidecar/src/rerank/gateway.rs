@@ -13,7 +13,7 @@ use crate::http::{ApiError, Cause};
 #[async_trait]
 impl CandidateReranker for Reranker {
     async fn rerank(&self, task: RerankTask) -> Result<Vec<Ranked>, RerankFault> {
-        let Some(models) = &self.models else {
+        let Some(models) = self.models.current() else {
             return Err(RerankFault::new("no_model", "there is no trained ranker"));
         };
         let mut clock = StageClock::start(&self.metrics);
@@ -31,7 +31,7 @@ impl CandidateReranker for Reranker {
         clock.lap("recall", format!("{} written", stored.iter().flatten().count()));
         let retrieved = Retrieved { user: consumer.user, consumer: consumer.state, items };
         let accounted = if task.explain { task.shown.end } else { 0 };
-        let ranking = rank::rank(self, models, &retrieved, stored, accounted, &mut clock);
+        let ranking = rank::rank(self, &models, &retrieved, stored, accounted, &mut clock);
         let ranking = ranking.map_err(fault)?;
         let mut ranked = in_order(&retrieved, &ranking);
         let shown = ranked.get_mut(task.shown).unwrap_or_default();

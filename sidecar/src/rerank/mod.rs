@@ -7,11 +7,14 @@
 mod answer;
 mod batch;
 mod consumer;
+mod feature_log;
 mod gateway;
+mod observe;
 mod place;
 mod rank;
 mod request;
 mod retrieve;
+mod shadow;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,12 +23,14 @@ use serde::{Deserialize, Serialize};
 use whyrank_plugin::{Candidate, Codes, ExplanationState, ItemId};
 
 pub(crate) use batch::{CampaignItem, Response};
+pub use feature_log::FeatureLogSettings;
 pub(crate) use place::{Placed, Variant};
 pub use request::{
     ContributionsView, Degradation, GivenInteraction, Reasons, RecommendRequest, RecommendResponse,
     Recommendation, StageReport,
 };
 
+use self::observe::Observers;
 use crate::artifacts::RerankModels;
 use crate::cold_start::ColdStart;
 use crate::features::RatingScale;
@@ -35,6 +40,7 @@ use crate::queue::MissingPairs;
 use crate::staleness::Freshness;
 use crate::storage::Storage;
 use crate::telemetry;
+use crate::versions::LiveModels;
 
 /// Limits and choices of the rerank pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,10 +144,11 @@ pub struct Reranker {
     settings: RerankSettings,
     scale: RatingScale,
     code_dimension: usize,
-    models: Option<Arc<RerankModels>>,
+    models: LiveModels,
     cold_start: Option<Arc<ColdStart>>,
     missing: Option<MissingPairs>,
     freshness: Freshness,
+    observers: Observers,
     metrics: Metrics,
 }
 
@@ -187,10 +194,11 @@ impl Reranker {
             settings,
             scale,
             code_dimension,
-            models,
+            models: LiveModels::new(models),
             cold_start,
             missing,
             freshness,
+            observers: Observers::default(),
             metrics,
         }
     }
@@ -202,7 +210,7 @@ impl Reranker {
 
     /// Whether explainer and ranker are loaded.
     pub fn has_models(&self) -> bool {
-        self.models.is_some()
+        self.models.current().is_some()
     }
 
     /// Whether consumers who are only a history can be served: there is a vector model.
@@ -228,7 +236,7 @@ impl Reranker {
     }
 
     fn history_length(&self) -> usize {
-        self.models.as_ref().map_or(0, |models| models.ranker.history_length())
+        self.models.current().map_or(0, |models| models.ranker.history_length())
     }
 
     /// What makes vectors of histories, if there is a model for it.
@@ -250,13 +258,13 @@ impl Reranker {
         accounted: usize,
         clock: &mut StageClock,
     ) -> Result<rank::Ranking, Fault> {
-        let Some(models) = &self.models else {
+        let Some(models) = self.models.current() else {
             let message = "there is no trained ranker; run `whyrank train`".to_owned();
             return Err(Fault { reason: "no_model", message });
         };
         let stored = rank::recall(self, retrieved.user_id(), retrieved.item_ids()).await?;
         clock.lap("recall", format!("{} written", stored.iter().flatten().count()));
-        rank::rank(self, models, retrieved, stored, accounted, clock)
+        rank::rank(self, &models, retrieved, stored, accounted, clock)
     }
 
     /// The vector of a consumer who is only a history.
@@ -289,13 +297,13 @@ impl Reranker {
         let record = self.storage.items(&[id]).await?.pop().flatten();
         let record = record.ok_or_else(|| unknown(format!("item {item:?} is not in the store")))?;
         let not_ready = |message: &str| ApiError::new(Cause::NotReady, message);
-        let models = self.models.as_ref();
+        let models = self.models.current();
         let models = models.ok_or_else(|| not_ready("there is no trained explainer yet"))?;
         let candidate = Candidate { item: id, retrieval_score: 0.0, retrieval_rank: 1 };
         let items = vec![retrieve::RetrievedItem::of_record(candidate, record)];
         let retrieved =
             retrieve::Retrieved { user: consumer.user, consumer: consumer.state, items };
-        let codes = rank::codes(self, models, &retrieved).await;
+        let codes = rank::codes(self, &models, &retrieved).await;
         codes
             .map_err(|fault| ApiError::new(Cause::Internal, fault.message))?
             .ok_or_else(|| not_ready("there are no codes for this pair yet"))

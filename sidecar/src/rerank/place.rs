@@ -91,7 +91,7 @@ impl Reranker {
         users: Vec<UserRecord>,
         item: &ItemRecord,
     ) -> Result<Vec<Placed>, ApiError> {
-        let models = self.models.clone().ok_or_else(no_ranker)?;
+        let models = self.models.current().ok_or_else(no_ranker)?;
         let mut retrieved = Vec::with_capacity(users.len());
         for consumer in consumer::of_records(self, users).await? {
             let items = self.candidates_of(&consumer).await?;
@@ -143,10 +143,10 @@ impl Reranker {
         placed: &Placed,
         variants: &[Variant<'_>],
     ) -> Result<Vec<f32>, ApiError> {
-        let models = self.models.as_ref().ok_or_else(no_ranker)?;
+        let models = self.models.current().ok_or_else(no_ranker)?;
         let kind = self.settings.score;
         let codes = variants.iter().map(|variant| (variant.positive, variant.negative));
-        let scores = rank::with_codes(self, models, &placed.consumer, &placed.item, codes)?;
+        let scores = rank::with_codes(self, &models, &placed.consumer, &placed.item, codes)?;
         Ok(scores.into_iter().map(|score| kind.of(score)).collect())
     }
 

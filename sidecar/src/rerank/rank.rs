@@ -48,6 +48,7 @@ pub(super) fn rank(
     ranking.contributions =
         account(reranker, models, retrieved, &ranking, ranking.first(accounted))?;
     clock.lap("account", format!("{} results", ranking.contributions.len()));
+    reranker.observers.ranked(models, retrieved, &ranking);
     Ok(ranking)
 }
 

@@ -63,19 +63,18 @@ impl Trainer {
         let users = self.storage.all_users().await?;
         let mut items = self.storage.all_items().await?;
         let vectors = &self.settings.vectors;
-        let folder;
-        match vectors.source {
+        let folder = match vectors.source {
             VectorSource::Imported => {
                 let brought: Vec<_> = items.iter().filter_map(|item| item.vector.clone()).collect();
-                folder = ColdStart::brought(&brought, vectors)?;
+                ColdStart::brought(&brought, vectors)?
             }
             VectorSource::Learned => {
                 let path = self.paths.factorisation();
                 let factorisation = Factorisation::load(&path, vectors.factorisation.dimension)?;
                 self.place_items(&mut items, &factorisation, report)?;
-                folder = ColdStart::learned(factorisation, self.embedder()?, vectors);
+                ColdStart::learned(factorisation, self.embedder()?, vectors)
             }
-        }
+        };
         let histories = users.iter().map(|user| user.history.as_slice());
         let expected = self.expected_ratings(histories)?;
         for item in &mut items {

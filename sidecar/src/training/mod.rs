@@ -6,10 +6,12 @@ mod codes;
 mod comparison;
 mod embeddings;
 mod faithfulness;
+mod golden;
 mod index;
 mod ordering;
 mod ranking;
 mod vectors;
+mod versus;
 
 use std::sync::{Arc, OnceLock};
 
@@ -27,6 +29,7 @@ pub use index::IndexReport;
 pub use ordering::{OrderOutcome, OrderingOutcome, OrderingSettings};
 pub use ranking::RankerOutcome;
 pub use vectors::VectorsOutcome;
+pub(crate) use versus::VersionComparison;
 
 use self::embeddings::EmbeddingCache;
 use crate::artifacts::ArtifactPaths;
@@ -52,22 +55,23 @@ impl std::fmt::Debug for Trainer {
 }
 
 impl Trainer {
-    /// A trainer over this store; models go to `paths`.
+    /// A trainer over this store; models lie in `paths` and go there.
     pub fn new(
         settings: Arc<Settings>,
         storage: Storage,
         weights: Weights,
         progress: Arc<dyn Progress>,
+        paths: ArtifactPaths,
     ) -> Self {
-        let paths = settings.artifact_paths();
         let embeddings = Arc::new(EmbeddingCache::new(settings.training.embedding_cache));
         Self { settings, storage, paths, weights, progress, embedder: OnceLock::new(), embeddings }
     }
 
-    /// A trainer over another store, which embeds no text again that this one has embedded.
+    /// A trainer over another store, which embeds no text again that this one has embedded. Its models
+    /// lie in the configured folder itself.
     pub fn over(&self, settings: Arc<Settings>, storage: Storage) -> Self {
         Self {
-            paths: settings.artifact_paths(),
+            paths: ArtifactPaths::new(&settings.models_folder),
             settings,
             storage,
             weights: self.weights.clone(),

@@ -310,7 +310,7 @@ impl Trainer {
     }
 }
 
-fn predict(explainer: &Explainer, user: &[f32], item: &[f32]) -> Result<Codes> {
+pub(super) fn predict(explainer: &Explainer, user: &[f32], item: &[f32]) -> Result<Codes> {
     let table = ArrayView2::from_shape((1, item.len()), item)?;
     let codes = explainer.predict_for(user, table)?;
     let row = |table: &ndarray::Array2<f32>| table.row(0).to_vec();

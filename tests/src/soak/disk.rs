@@ -120,13 +120,22 @@ async fn refusals(workload: &Workload, url: &str) -> Result<(), String> {
     }
 }
 
-/// Each model file cut off, emptied, replaced by another, or with bytes changed: the process says so and
-/// does not start, or it starts and its answers are whole. Put back, it works as before.
+/// Each file of the live version cut off, emptied, replaced by another, or with bytes changed: the process
+/// says so and does not start. Put back, it works as before.
 pub(super) async fn corrupted_models(plan: &Plan, found: &mut Findings) -> Result<()> {
     let model = StandIn::start().await?;
     let installation = installation(&model.base_url, QUICK_QUEUE).await?;
-    let folder = installation.path().join("models");
-    let files = ["ranker.onnx", "explainer.onnx", "encoder.onnx", "factorisation.safetensors"];
+    let folder = installation.live_models()?;
+    let files = [
+        "ranker.onnx",
+        "explainer.onnx",
+        "encoder.onnx",
+        "decoder.onnx",
+        "factorisation.safetensors",
+        "factorisation.rows.json",
+        "golden.json",
+        "manifest.json",
+    ];
     let mut random = StdRng::seed_from_u64(plan.seed);
     let (mut refused, mut unnoticed, mut started) = (0, 0, Vec::new());
     for file in files {
@@ -153,11 +162,9 @@ pub(super) async fn corrupted_models(plan: &Plan, found: &mut Findings) -> Resul
                     });
                 }
                 Ok(server) => {
-                    found.require(kind == "flipped", || format!("{file}, {kind}: it starts"));
-                    let workload = Workload::new(plan.seed)?;
-                    let answer = workload.ranks_of(&server.url, "1").await;
-                    found.require(answer == Some(None), || format!("{file}, {kind}: {answer:?}"));
+                    drop(server);
                     unnoticed += 1;
+                    found.require(false, || format!("{file}, {kind}: it starts"));
                 }
             }
         }
@@ -168,7 +175,7 @@ pub(super) async fn corrupted_models(plan: &Plan, found: &mut Findings) -> Resul
         started.push(workload.ready(&server, from, plan.recovery_seconds).await?);
     }
     found.figure("refused", refused);
-    found.figure("changed_bytes_not_noticed", unnoticed);
+    found.figure("damage_not_noticed", unnoticed);
     found.figure("start_seconds_worst", started.into_iter().fold(0.0, f64::max));
     Ok(())
 }
