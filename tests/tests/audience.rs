@@ -40,7 +40,14 @@ fn sound(answer: &Value) -> Result<()> {
     let probability = |consumer: &Value| consumer["probability"].as_f64().unwrap_or(f64::NAN);
     let probabilities: Vec<f64> = shown.iter().map(probability).collect();
     ensure!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)), "{probabilities:?}");
-    ensure!(probabilities.windows(2).all(|pair| pair[0] >= pair[1]), "{probabilities:?}");
+    let likelihood = |consumer: &Value| -> Option<f64> {
+        let take_up = consumer["take_up"].as_f64().filter(|take_up| (0.0..=1.0).contains(take_up));
+        Some(take_up? * consumer["score"].as_f64()?)
+    };
+    let likelihoods: Vec<f64> = shown.iter().filter_map(likelihood).collect();
+    ensure!(likelihoods.len() == shown.len(), "a consumer without take-up: {answer}");
+    let ordered = likelihoods.windows(2).all(|pair| pair[0] >= pair[1] - 1e-6);
+    ensure!(ordered, "not by take-up times like: {likelihoods:?}");
     ensure!(users(answer)?.len() == shown.len(), "a consumer appears twice");
     for consumer in shown {
         let account = &consumer["contributions"];

@@ -14,6 +14,7 @@ mod export;
 mod linear;
 mod network;
 mod run;
+mod take_up;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -27,6 +28,7 @@ pub use calibration::{Calibration, CalibrationReport, calibration_error};
 pub use contributions::{Contributions, GroupShares};
 pub use examples::{CandidateInput, ConsumerInput, RankerExamples, RankerShape};
 pub use run::{Ranker, Score};
+pub use take_up::{TakeUp, TakeUpExamples};
 pub use train::{RankerReport, TrainedRanker};
 
 /// The `kind` that a ranker's contract states.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
 use super::examples::{CandidateInput, ConsumerInput, HistoryRows, RankerShape};
-use super::{InputGroups, KIND, RankerSettings};
+use super::{InputGroups, KIND, RankerSettings, TakeUp};
 use crate::error::{Error, Result};
 use crate::onnx::{Contract, OnnxModel, Value};
 
@@ -31,6 +31,7 @@ pub struct Ranker {
     groups: InputGroups,
     baseline: Baseline,
     calibration: Calibration,
+    take_up: Option<TakeUp>,
 }
 
 /// The inputs that stand for groups that are absent: means of the training part.
@@ -89,8 +90,15 @@ impl Ranker {
             .cloned()
             .and_then(|curve| serde_json::from_value(curve).ok())
             .unwrap_or(Calibration::IDENTITY);
+        // Nor does it know who takes items up.
+        let take_up = contract
+            .training
+            .pointer("/report/take_up")
+            .cloned()
+            .and_then(|take_up| serde_json::from_value(take_up).ok());
         let baseline = Baseline::of(contract, &shape, history_length, path)?;
-        Ok(Self { model, shape, history_length, groups: settings.groups, baseline, calibration })
+        let groups = settings.groups;
+        Ok(Self { model, shape, history_length, groups, baseline, calibration, take_up })
     }
 
     /// Checks that the ranker was made for vectors, codes and context features of this shape.
@@ -129,6 +137,12 @@ impl Ranker {
     /// The like-probability of a score, calibrated on pairs that were held back from training.
     pub fn probability(&self, score: Score) -> f32 {
         self.calibration.apply(score.like)
+    }
+
+    /// The probability that the consumer takes an item up, from the pair's context features; none if the
+    /// file does not know.
+    pub fn take_up(&self, context: &[f32]) -> Option<f32> {
+        self.take_up.as_ref().map(|take_up| take_up.probability(context))
     }
 
     /// Rating and like-probability of each candidate, in the order given.

@@ -12,7 +12,7 @@ use super::examples::{RankerExamples, RankerShape};
 use super::export;
 use super::linear::LinearStart;
 use super::network::{Batch, Layout, RankerNetwork};
-use super::{InputGroups, RankerSettings};
+use super::{InputGroups, RankerSettings, TakeUp};
 use crate::error::Result;
 use crate::metrics;
 use crate::network::TrainingReport;
@@ -43,6 +43,9 @@ pub struct RankerReport {
     /// The like-probability's calibration; `None` if all or none were liked.
     #[serde(default)]
     pub calibration: Option<CalibrationReport>,
+    /// Whether consumers take items up at all; `None` if nobody asked for it.
+    #[serde(default)]
+    pub take_up: Option<TakeUp>,
     /// RMSE of always predicting the training mean, for comparison.
     pub mean_rmse: f64,
 }
@@ -129,6 +132,11 @@ impl TrainedRanker {
     /// How it did on the validation part.
     pub fn report(&self) -> &RankerReport {
         &self.report
+    }
+
+    /// Puts into the file, beside the network, whether consumers take items up at all.
+    pub fn set_take_up(&mut self, take_up: TakeUp) {
+        self.report.take_up = Some(take_up);
     }
 
     /// Writes the ONNX file with its contract.
@@ -345,6 +353,7 @@ impl Task<'_> {
             mae: metrics::mae(&rating, &validation.rating),
             auc: metrics::auc(&like, &liked),
             calibration: CalibrationReport::of(&scores, &liked),
+            take_up: None,
             mean_rmse: metrics::rmse(&mean, &validation.rating),
         })
     }

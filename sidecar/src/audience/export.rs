@@ -29,8 +29,9 @@ const BLOCK: usize = 1_000;
 /// The columns of text; with those of numbers they make a row of CSV or Parquet.
 const TEXTS: [&str; 6] = ["user", "item", "segment", "positive", "negative", "reasons_source"];
 /// The columns of numbers.
-const NUMBERS: [&str; 8] = [
+const NUMBERS: [&str; 9] = [
     "probability",
+    "take_up",
     "score",
     "rating",
     "user_item",
@@ -151,6 +152,7 @@ fn numbers(member: &AudienceMember) -> [Option<f32>; NUMBERS.len()] {
     let account = member.contributions;
     [
         Some(member.probability),
+        member.take_up,
         Some(member.score),
         Some(member.rating),
         account.map(|all| all.user_item),
@@ -182,6 +184,7 @@ mod tests {
             rank,
             retrieval_rank: rank,
             probability: 0.5,
+            take_up: Some(0.25),
             score: 0.6,
             rating: 4.0,
             item: None,
@@ -223,7 +226,7 @@ mod tests {
     fn csv_quotes_what_it_must_and_defuses_formulas() {
         let text = String::from_utf8(written(Format::Csv)).unwrap();
         assert!(text.starts_with("rank,user,item,segment,positive,negative"), "{text}");
-        assert!(text.contains("1,\"u,1\",,,'=1+1,no,llm,0.5,0.6,4,"), "{text}");
+        assert!(text.contains("1,\"u,1\",,,'=1+1,no,llm,0.5,0.25,0.6,4,"), "{text}");
         assert_eq!(text.lines().count(), 3);
     }
 

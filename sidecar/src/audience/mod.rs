@@ -131,6 +131,7 @@ impl Audiences {
                     rank,
                     retrieval_rank: places.get(&response.user).copied().unwrap_or_default(),
                     probability: response.probability,
+                    take_up: response.take_up,
                     score: response.score.like,
                     rating: response.score.rating,
                     item: (!item.is_empty()).then(|| item.to_owned()),
@@ -176,7 +177,7 @@ impl Audiences {
         }
         let expected = expected(&responses, limits.threshold);
         // A stable sort: equal predictions keep the retrieval order.
-        responses.sort_by(|left, right| right.score.like.total_cmp(&left.score.like));
+        responses.sort_by(|left, right| right.likelihood().total_cmp(&left.likelihood()));
         responses.truncate(limits.limit);
         clock.lap("rank", format!("{candidates} consumers, {} items", items.len()));
         let mut shown = Vec::with_capacity(responses.len());

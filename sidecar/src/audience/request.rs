@@ -95,7 +95,10 @@ pub struct AudienceMember {
     pub retrieval_rank: u32,
     /// The predicted probability of a like, calibrated on pairs held back from training.
     pub probability: f32,
-    /// The ranker's own number, which consumers are ordered by and whose account the contributions are.
+    /// The predicted probability that the consumer takes the item up in the next while, liked or not;
+    /// absent if the ranker was trained without. Consumers are ordered by this times `score`.
+    pub take_up: Option<f32>,
+    /// The ranker's own probability of a like, whose account the contributions are.
     pub score: f32,
     /// The predicted rating.
     pub rating: f32,

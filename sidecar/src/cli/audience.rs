@@ -82,8 +82,9 @@ pub(super) async fn audience(
 }
 
 fn text(response: &AudienceResponse) -> String {
-    let mut consumers =
-        table(["rank", "was", "consumer", "probability", "item", "segment", "why", "why not"]);
+    let mut consumers = table([
+        "rank", "was", "consumer", "takes up", "likes", "item", "segment", "why", "why not",
+    ]);
     for member in response.consumers.iter().take(ROWS) {
         let reasons = member.explanation.as_ref();
         let reason = |text: Option<&str>| text.map_or_else(|| "(predicted)".to_owned(), plain);
@@ -91,6 +92,7 @@ fn text(response: &AudienceResponse) -> String {
             member.rank.to_string(),
             member.retrieval_rank.to_string(),
             plain(&member.user),
+            member.take_up.map_or_else(|| "-".to_owned(), |take_up| format!("{take_up:.3}")),
             format!("{:.3}", member.probability),
             plain(member.item.as_deref().unwrap_or("-")),
             member.segment.map_or_else(|| "-".to_owned(), |place| (place + 1).to_string()),

@@ -27,9 +27,18 @@ pub(crate) struct Response {
     pub(crate) score: Score,
     /// The calibrated probability of a like.
     pub(crate) probability: f32,
+    /// The probability that the consumer takes the item up at all; none if the ranker does not know.
+    pub(crate) take_up: Option<f32>,
     pub(crate) state: ExplanationState,
     pub(crate) codes: Option<Codes>,
     pub(crate) contributions: Option<Contributions>,
+}
+
+impl Response {
+    /// What consumers are ordered by: how likely they take the item up and like it.
+    pub(crate) fn likelihood(&self) -> f32 {
+        self.score.like * self.take_up.unwrap_or(1.0)
+    }
 }
 
 impl CampaignItem {
@@ -131,23 +140,29 @@ impl Reranker {
                     consumer: consumer.state,
                     items: items.clone(),
                 };
-                let ranked = rank::rank_recalled(
-                    &reranker,
-                    &models,
-                    &retrieved,
-                    codes,
-                    usize::from(accounted),
-                )?;
-                let Some(best) = ranked.order.first().copied() else { continue };
+                let ranked = rank::rank_recalled(&reranker, &models, &retrieved, codes, 0)?;
+                let response = |place: usize| {
+                    ranked.scores[place].like * ranked.take_ups[place].unwrap_or(1.0)
+                };
+                // The first of equal ones, which retrieval found nearer.
+                let best =
+                    (0..items.len()).rev().max_by(|l, r| response(*l).total_cmp(&response(*r)));
+                let Some(best) = best else { continue };
+                let contributions = if accounted {
+                    rank::account(&reranker, &models, &retrieved, &ranked, vec![best])?.pop()
+                } else {
+                    None
+                };
                 responses.push(Response {
                     user,
                     external_id,
                     item: best,
                     score: ranked.scores[best],
                     probability: models.ranker.probability(ranked.scores[best]),
+                    take_up: ranked.take_ups[best],
                     state: ranked.states[best],
                     codes: ranked.codes[best].clone(),
-                    contributions: ranked.contributions.first().copied(),
+                    contributions,
                 });
             }
             Ok(responses)

@@ -24,6 +24,9 @@ pub(super) struct Ranking {
     pub(super) contributions: Vec<Contributions>,
     /// The codes that each candidate was scored with, in retrieval order.
     pub(super) codes: Vec<Option<Codes>>,
+    /// The probability that the consumer takes each candidate up, in retrieval order; none if the
+    /// ranker does not know.
+    pub(super) take_ups: Vec<Option<f32>>,
 }
 
 impl Ranking {
@@ -90,7 +93,8 @@ fn score(
         return Err(Fault::model(format!("the score of item {item} is not a finite number")));
     }
     let order = order(&values);
-    Ok(Ranking { order, scores, values, states, contributions: Vec::new(), codes })
+    let take_ups = contexts.iter().map(|context| models.ranker.take_up(context)).collect();
+    Ok(Ranking { order, scores, values, states, contributions: Vec::new(), codes, take_ups })
 }
 
 /// Stage 5: the account of some candidates, by their places in the retrieval order.

@@ -10,6 +10,7 @@ mod golden;
 mod index;
 mod ordering;
 mod ranking;
+mod take_up;
 mod vectors;
 mod versus;
 
@@ -28,6 +29,7 @@ pub use faithfulness::Faithfulness;
 pub use index::IndexReport;
 pub use ordering::{OrderOutcome, OrderingOutcome, OrderingSettings};
 pub use ranking::RankerOutcome;
+pub use take_up::TakeUpOutcome;
 pub use vectors::VectorsOutcome;
 pub(crate) use versus::VersionComparison;
 

@@ -14,7 +14,7 @@ use whyrank_models::ranker::{CandidateInput, RankerExamples, RankerReport, Train
 use whyrank_models::taste::{Rated, Taste};
 use whyrank_plugin::{Codes, HistoryEntry, ItemId, Statistics, UserId, UserRecord};
 
-use super::Trainer;
+use super::{TakeUpOutcome, Trainer};
 use crate::artifacts::{self, load_encoder};
 use crate::cold_start::ColdStart;
 use crate::config::VectorSource;
@@ -28,11 +28,14 @@ pub struct RankerOutcome {
     pub written: usize,
     /// Examples whose codes the explainer predicted.
     pub predicted: usize,
+    /// Who takes items up; none where that cannot be told.
+    pub take_up: Option<TakeUpOutcome>,
     /// What training reached.
     pub report: RankerReport,
 }
 
 /// A rated pair of the ranking or validation part, with all that came before it.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Example<'a> {
     pub(super) user: usize,
     pub(super) before: &'a [HistoryEntry],
@@ -99,10 +102,15 @@ impl Trainer {
             );
         }
         let progress = self.progress.as_ref();
-        let trained =
+        let mut trained =
             TrainedRanker::train(&training, &validation, &self.settings.ranker, progress)?;
+        let take_up = self.learn_take_up(&material.known, &examples)?;
+        let take_up = take_up.map(|(model, outcome)| {
+            trained.set_take_up(model);
+            outcome
+        });
         trained.export(&self.paths.ranker())?;
-        Ok(RankerOutcome { written, predicted, report: trained.report().clone() })
+        Ok(RankerOutcome { written, predicted, take_up, report: trained.report().clone() })
     }
 
     async fn material(&self) -> Result<Material> {
