@@ -8,6 +8,7 @@ mod answer;
 mod batch;
 mod consumer;
 mod gateway;
+mod influence;
 mod place;
 mod rank;
 mod request;
@@ -57,6 +58,8 @@ pub struct RerankSettings {
     pub explain: bool,
     /// What candidates are ordered by.
     pub score: ScoreKind,
+    /// How far texts may move the number that candidates are ordered by, from what it is without them.
+    pub maximum_text_influence: f32,
 }
 
 /// The prediction that candidates are ordered by.
@@ -81,6 +84,7 @@ impl Default for RerankSettings {
             exclude_seen: true,
             explain: true,
             score: ScoreKind::Like,
+            maximum_text_influence: 0.25,
         }
     }
 }
@@ -223,6 +227,11 @@ impl Reranker {
                 ExplanationState::Written | ExplanationState::Absent => {}
             }
         }
+    }
+
+    /// How far texts may move a score.
+    fn bound(&self) -> influence::Bound {
+        influence::Bound { kind: self.settings.score, most: self.settings.maximum_text_influence }
     }
 
     fn history_length(&self) -> usize {
