@@ -59,14 +59,23 @@ impl Installation {
             Some(built) => built,
             empty => {
                 let fresh = Self::new()?;
-                fresh.succeed(&["import"])?;
-                fresh.succeed(&["train", "vectors"])?;
-                fresh.succeed(&["generate", "--generator", "template", "--pairs", "300"])?;
-                fresh.succeed(&["train", "autoencoder", "explainer", "ranker"])?;
+                fresh.train()?;
                 empty.insert(fresh)
             }
         };
         built.copied()
+    }
+
+    /// Imports what the folder holds and trains on it.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn train(&self) -> Result<()> {
+        self.succeed(&["import"])?;
+        self.succeed(&["train", "vectors"])?;
+        self.succeed(&["generate", "--generator", "template", "--pairs", "300"])?;
+        self.succeed(&["train", "autoencoder", "explainer", "ranker"])?;
+        Ok(())
     }
 
     /// A copy of this installation, in a folder of its own.

@@ -20,6 +20,8 @@
 //! request as it came, and the header `x-whyrank-degraded` says why. Qdrant's errors stay its own.
 
 mod flow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod proxy;
 mod queries;

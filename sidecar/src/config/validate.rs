@@ -99,6 +99,11 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "rerank.deadline_milliseconds",
         "must be shorter than `server.timeout_seconds`, or the retrieval order is never reached",
     );
+    check(
+        rerank.maximum_text_influence.is_finite() && rerank.maximum_text_influence >= 0.0,
+        "rerank.maximum_text_influence",
+        "must be a number of 0 or more; 0 lets texts move no score",
+    );
     let audience = &settings.audience;
     for (key, number, most, of) in [
         ("audience.limit", audience.limit, audience.maximum_limit, "audience.maximum_limit"),
@@ -296,6 +301,10 @@ mod tests {
     fn settings_that_cannot_work_are_refused_with_their_line() {
         check("[rerank]\nlimit = 0\n", "line 2: rerank.limit: must be at least 1");
         check("[rerank]\ncandidates = 5000\n", "line 2: rerank.candidates: must not be above");
+        check(
+            "[rerank]\nmaximum_text_influence = -0.1\n",
+            "line 2: rerank.maximum_text_influence: must be a number of 0 or more",
+        );
         check("[ratings]\nlike_from = 1.0\n", "ratings.dislike_to: must be below");
         check("[split]\nvalidation = 0.5\n", "line 2: split.validation");
         check("[server]\naddress = \"here\"\n", "line 2: server.address");

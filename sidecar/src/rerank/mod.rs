@@ -9,6 +9,7 @@ mod batch;
 mod consumer;
 mod feature_log;
 mod gateway;
+mod influence;
 mod observe;
 mod place;
 mod rank;
@@ -64,6 +65,9 @@ pub struct RerankSettings {
     pub explain: bool,
     /// What candidates are ordered by.
     pub score: ScoreKind,
+    /// How far texts may move a score from what it is without them: the like-probability by this much, the
+    /// rating by this share of twice the way from a dislike to a like. 1 is no bound.
+    pub maximum_text_influence: f32,
 }
 
 /// The prediction that candidates are ordered by.
@@ -88,6 +92,10 @@ impl Default for RerankSettings {
             exclude_seen: true,
             explain: true,
             score: ScoreKind::Like,
+            // On MovieLens-100k codes move the like-probability of honest candidates by 0.04 in the
+            // median, 0.15 at 99 %, 0.20 at 99.9 % and 0.29 at most (8,000 candidates of 40 consumers;
+            // 4 are beyond the bound), those of hostile texts by up to 0.60.
+            maximum_text_influence: 0.25,
         }
     }
 }
@@ -233,6 +241,12 @@ impl Reranker {
                 ExplanationState::Written | ExplanationState::Absent => {}
             }
         }
+    }
+
+    /// How far texts may move a score.
+    fn bound(&self) -> influence::Bound {
+        let scale = 2.0 * (self.scale.like_from - self.scale.dislike_to);
+        influence::Bound { most: self.settings.maximum_text_influence, scale }
     }
 
     fn history_length(&self) -> usize {

@@ -85,7 +85,7 @@ fn score(
         inputs.map(|((item, codes), context)| input(item, codes.as_ref(), context)).collect();
     let rows = retrieved.consumer.history_rows();
     let consumer = retrieved.consumer.input(&rows);
-    let scores = models.ranker.score(&consumer, &inputs).map_err(Fault::model)?;
+    let scores = reranker.bound().scores(&models.ranker, &consumer, inputs)?;
     let kind = reranker.settings.score;
     let values: Vec<f32> = scores.iter().map(|score| kind.of(*score)).collect();
     if let Some(place) = values.iter().position(|value| !value.is_finite()) {
@@ -119,10 +119,16 @@ pub(super) fn account(
     let consumer = retrieved.consumer.input(&rows);
     let contributions = models.ranker.contributions(&consumer, &first).map_err(Fault::model)?;
     let kind = reranker.settings.score;
-    Ok(contributions.iter().map(|account| kind.account(account)).collect())
+    let shown = places.iter().map(|place| ranking.values[*place]);
+    Ok(contributions
+        .iter()
+        .zip(shown)
+        .map(|(account, shown)| kind.account(account, shown))
+        .collect())
 }
 
-/// The scores of one item with several codes; an absent one is the training mean.
+/// The scores of one item with several codes; an absent one is the training mean. The bound on the
+/// influence of texts holds for them too.
 pub(super) fn with_codes<'a>(
     reranker: &Reranker,
     models: &RerankModels,
@@ -140,7 +146,7 @@ pub(super) fn with_codes<'a>(
         })
         .collect();
     let rows = consumer.history_rows();
-    models.ranker.score(&consumer.input(&rows), &inputs).map_err(Fault::model)
+    reranker.bound().scores_of_one(&models.ranker, &consumer.input(&rows), inputs)
 }
 
 fn contexts(reranker: &Reranker, retrieved: &Retrieved) -> Vec<Vec<f32>> {
@@ -267,16 +273,21 @@ impl ScoreKind {
         }
     }
 
-    fn account(self, account: &ranker::Contributions) -> Contributions {
+    /// The account of the score that is shown. What the bound took off it is taken off the two sides of
+    /// the explanation, by their weight, so that base and shares still add up to it.
+    fn account(self, account: &ranker::Contributions, shown: f32) -> Contributions {
         let shares = match self {
             Self::Like => account.like,
             Self::Rating => account.rating,
         };
+        let drawn_back = shown - self.of(account.score);
+        let (positive, negative) = (shares.positive.abs(), shares.negative.abs());
+        let weight = if positive + negative > 0.0 { positive / (positive + negative) } else { 0.5 };
         Contributions {
             base: self.of(account.base),
             user_item: shares.user_item,
-            positive: shares.positive,
-            negative: shares.negative,
+            positive: shares.positive + drawn_back * weight,
+            negative: shares.negative + drawn_back * (1.0 - weight),
             history: shares.history,
             context: shares.context,
         }
