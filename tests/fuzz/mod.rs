@@ -19,17 +19,17 @@ use whyrank_plugin::gateway::fuzzing::read_frames;
 use whyrank_plugin::wire::filter_from_proto;
 
 /// Something that takes bytes from elsewhere.
-pub struct Target {
+pub(crate) struct Target {
     /// Its name on the command line.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Inputs that are right, to be damaged.
-    pub seeds: fn() -> Vec<Vec<u8>>,
+    pub(crate) seeds: fn() -> Vec<Vec<u8>>,
     /// Takes bytes; a panic is a fault.
-    pub run: fn(&[u8]),
+    pub(crate) run: fn(&[u8]),
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub(crate) const TARGETS: [Target; 8] = [
     Target { name: "import_csv", seeds: csv_seeds, run: |bytes| imported(bytes, "csv") },
     Target { name: "import_jsonl", seeds: jsonl_seeds, run: |bytes| imported(bytes, "jsonl") },
     Target { name: "import_parquet", seeds: parquet_seeds, run: |b| imported(b, "parquet") },
@@ -41,12 +41,12 @@ pub const TARGETS: [Target; 8] = [
 ];
 
 /// The target of this name.
-pub fn target(name: &str) -> Option<&'static Target> {
+pub(crate) fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }
 
 /// Damaged seeds without end, the same for the same number.
-pub fn inputs(target: &Target, seed: u64) -> impl Iterator<Item = Vec<u8>> {
+pub(crate) fn inputs(target: &Target, seed: u64) -> impl Iterator<Item = Vec<u8>> {
     let seeds = (target.seeds)();
     let mut random = StdRng::seed_from_u64(seed);
     let whole = seeds.clone();
