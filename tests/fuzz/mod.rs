@@ -294,7 +294,7 @@ fn gguf_seeds() -> Vec<Vec<u8>> {
     let pair = |key: &str, kind: u32, value: Vec<u8>| {
         [text(key), kind.to_le_bytes().to_vec(), value].concat()
     };
-    let (number, string, list) = (4, 8, 9_u32);
+    let (number, string, list) = (4_u32, 8_u32, 9_u32);
     let tokens =
         [string.to_le_bytes().to_vec(), 2_u64.to_le_bytes().to_vec(), text("<s>"), text("a")]
             .concat();
