@@ -198,9 +198,9 @@ fn filters(bytes: &[u8]) {
     if let Ok(json) = serde_json::from_slice(bytes)
         && let Ok(filter) = Filter::from_json(json)
     {
-        let written = filter.to_json();
-        let again = Filter::from_json(written.clone()).expect("a filter that was written");
-        assert_eq!(again.to_json(), written);
+        // Not compared as JSON: lists of ids are sets and have no order.
+        let again = Filter::from_json(filter.to_json()).expect("a filter that was written");
+        assert_eq!(again, filter);
     }
     if let Ok(message) = qdrant_client::qdrant::Filter::decode(bytes)
         && let Ok(filter) = filter_from_proto(message)

@@ -156,7 +156,7 @@ async fn build(settings: &MistralrsSettings, path: &Path, is_gguf: bool) -> anyh
 /// A missing file or one of another kind is named before the loader sees it.
 fn check_gguf(path: &Path) -> Result<(), GeneratorError> {
     let mut magic = [0; 4];
-    match File::open(path) {
+    let file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(GeneratorError::ModelMissing { path: path.to_path_buf() });
         }
@@ -169,13 +169,17 @@ fn check_gguf(path: &Path) -> Result<(), GeneratorError> {
         Ok(mut file) => {
             // A file shorter than this leaves zeros, which are no magic number either.
             let _ = file.read(&mut magic);
+            file
         }
-    }
+    };
     if &magic != b"GGUF" {
         let reason = "it does not begin with `GGUF`".to_string();
         return Err(GeneratorError::ModelLoad { model: path.display().to_string(), reason });
     }
-    Ok(())
+    super::gguf::check_header(file).map_err(|error| GeneratorError::ModelLoad {
+        model: path.display().to_string(),
+        reason: error.to_string(),
+    })
 }
 
 fn file_version(path: &Path) -> std::io::Result<String> {

@@ -13,6 +13,8 @@ mod clean;
 mod context;
 mod error;
 mod factory;
+#[cfg(feature = "mistralrs")]
+mod gguf;
 mod grounding;
 #[cfg(feature = "mistralrs")]
 mod mistralrs;
