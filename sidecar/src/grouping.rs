@@ -1,7 +1,8 @@
 //! Groups of codes that are alike, and the words that set the texts of a group apart from those of the
 //! others. The same codes and texts give the same groups and words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use linfa::DatasetBase;
@@ -11,6 +12,10 @@ use ndarray_linfa::Array2;
 
 /// Shorter words say little about a reason.
 const SHORTEST_WORD: usize = 4;
+
+/// Words like "their" and "again", which name nothing. Prompts and the template are English.
+static COMMON: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| stop_words::get(stop_words::Language::English).iter().copied().collect());
 
 /// Codes that belong together.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +112,7 @@ fn shares(texts: &[Held<'_>]) -> BTreeMap<String, (f64, usize)> {
             .split(|c: char| !c.is_alphanumeric())
             .filter(|word| word.chars().count() >= SHORTEST_WORD)
             .map(str::to_lowercase)
+            .filter(|word| !COMMON.contains(word.as_str()))
             .collect();
         for word in words {
             let (share, holders) = found.entry(word).or_default();

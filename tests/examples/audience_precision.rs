@@ -122,6 +122,7 @@ async fn main() -> Result<()> {
     // precision[method][cut][item]
     let mut precision = vec![vec![Vec::new(); CUTS.len()]; METHODS.len()];
     let (mut raw, mut calibrated, mut liked) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut expected, mut came) = (0.0, 0);
     for (item, likers) in &likers {
         let request = AudienceRequest {
             items: Some(vec![(*item).to_owned()]),
@@ -132,6 +133,11 @@ async fn main() -> Result<()> {
             ..AudienceRequest::default()
         };
         let consumers = audiences.audience(&request).await?.consumers;
+        expected += consumers
+            .iter()
+            .map(|one| f64::from(one.probability * one.take_up.unwrap_or(1.0)))
+            .sum::<f64>();
+        came += consumers.iter().filter(|one| likers.contains(&*one.user)).count();
         for consumer in &consumers {
             if let Some(rating) = ratings.get(&(consumer.user.as_str(), *item)) {
                 raw.push(consumer.score);
@@ -169,6 +175,9 @@ async fn main() -> Result<()> {
             );
         }
     }
+    println!(
+        "expected to take an item up and like it: {expected:.0}; who did in the part held back: {came}"
+    );
     println!(
         "calibration error on {} held-back ratings: {:.4} before, {:.4} after calibration",
         liked.len(),

@@ -83,8 +83,8 @@ async fn a_campaign_key_sees_consumers_but_no_text_about_one() -> Result<()> {
     let keys = with_keys(&installation)?;
     let server = installation.serve(&["--role", "api"])?;
     let url = format!("{}/v1/audiences", server.url);
-    // Consumers who know an item have explanations about it from training.
-    let body = json!({ "items": ["50", "100", "1"], "exclude_seen": false, "limit": 120 });
+    // Words find consumers by the explanations that are written about what they know.
+    let body = json!({ "campaign": "loud battles in space", "limit": 120 });
     let mut texts = Vec::new();
     for Made { role, key } in keys.iter().filter(|made| made.role != "search") {
         let request = Client::new().post(&url).json(&body).header("api-key", key);
@@ -96,6 +96,26 @@ async fn a_campaign_key_sees_consumers_but_no_text_about_one() -> Result<()> {
     }
     ensure!(texts[0].0 == "admin" && texts[0].2 > 0, "nothing is written: {texts:?}");
     ensure!(texts[1].2 == 0 && texts[1].1 == texts[0].1, "{texts:?}");
+
+    // Nor does it learn who knows an item: not by a filter on histories, not by the difference that
+    // leaving out makes, and neither through a comparison.
+    let campaign = keys.iter().find(|made| made.role == "campaign").context("a key")?;
+    let item = json!({ "items": ["50"], "limit": 5 });
+    let seen = json!({ "must": [{ "key": "seen", "match": { "value": "x" } }] });
+    let (mut filtered, mut known) = (item.clone(), item.clone());
+    filtered["filter"] = seen;
+    known["exclude_seen"] = false.into();
+    for (asked, named) in [(filtered, "seen"), (known, "exclude_seen")] {
+        let both = json!({ "first": item, "second": asked });
+        for (url, asked) in [(url.clone(), asked), (format!("{url}/compare"), both)] {
+            let request = Client::new().post(&url).json(&asked).header("api-key", &campaign.key);
+            let (status, refused) = answer(request).await?;
+            ensure!(status == StatusCode::FORBIDDEN, "{url}: {refused}");
+            ensure!(refused["error"].as_str().is_some_and(|e| e.contains(named)), "{refused}");
+        }
+    }
+    let request = Client::new().post(&url).json(&item).header("api-key", &campaign.key);
+    ensure!(answer(request).await?.0 == StatusCode::OK);
     Ok(())
 }
 

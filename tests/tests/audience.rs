@@ -42,10 +42,12 @@ fn sound(answer: &Value) -> Result<()> {
     ensure!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)), "{probabilities:?}");
     let likelihood = |consumer: &Value| -> Option<f64> {
         let take_up = consumer["take_up"].as_f64().filter(|take_up| (0.0..=1.0).contains(take_up));
-        Some(take_up? * consumer["score"].as_f64()?)
+        Some(take_up.unwrap_or(1.0) * consumer["probability"].as_f64()?)
     };
     let likelihoods: Vec<f64> = shown.iter().filter_map(likelihood).collect();
-    ensure!(likelihoods.len() == shown.len(), "a consumer without take-up: {answer}");
+    let known = shown.iter().filter(|consumer| consumer["take_up"].is_number()).count();
+    let wanted = if answer["campaign"].is_null() { shown.len() } else { 0 };
+    ensure!(known == wanted, "take-up of {known} instead of {wanted}: {answer}");
     let ordered = likelihoods.windows(2).all(|pair| pair[0] >= pair[1] - 1e-6);
     ensure!(ordered, "not by take-up times like: {likelihoods:?}");
     ensure!(users(answer)?.len() == shown.len(), "a consumer appears twice");
@@ -94,9 +96,12 @@ async fn audiences_hold(installation: &Installation) -> Result<()> {
     let (_, few) = post(&server, &few).await?;
     sound(&few)?;
     ensure!(consumers(&few)?.len() == 5 && few["segments"] == json!([]));
-    let likes: Vec<f64> =
-        consumers(&everyone)?.iter().filter_map(|c| c["probability"].as_f64()).collect();
-    let above: Vec<f64> = likes.iter().copied().filter(|p| *p >= threshold).collect();
+    let above: Vec<f64> = consumers(&everyone)?
+        .iter()
+        .filter_map(|c| Some((c["probability"].as_f64()?, c["take_up"].as_f64()?)))
+        .filter(|(like, _)| *like >= threshold)
+        .map(|(like, take_up)| like * take_up)
+        .collect();
     let expected = &few["expected"];
     ensure!(expected["consumers"].as_u64() == Some(above.len() as u64), "{expected}");
     let responses = expected["responses"].as_f64().context("responses")?;

@@ -297,7 +297,7 @@ async fn a_key_opens_the_pages_of_its_role_and_no_others() -> Result<()> {
     }
 
     // What a campaign key does not see, and an administrator does.
-    let audience = "items=50,100,1&known=yes&limit=120";
+    let audience = "campaign=loud+battles+in+space&limit=120";
     let mut told = Vec::new();
     for role in ["admin", "campaign"] {
         let mut visitor = Visitor::new(&server)?;

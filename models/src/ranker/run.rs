@@ -95,7 +95,15 @@ impl Ranker {
             .training
             .pointer("/report/take_up")
             .cloned()
-            .and_then(|take_up| serde_json::from_value(take_up).ok());
+            .and_then(|take_up| serde_json::from_value::<Option<TakeUp>>(take_up).ok())
+            .flatten();
+        if let Some(take_up) = take_up.as_ref().filter(|one| one.width() != shape.context.len()) {
+            let (own, context) = (take_up.width(), shape.context.len());
+            return Err(Error::contract(
+                path,
+                format!("its model of take-up is for {own} context features, not {context}"),
+            ));
+        }
         let baseline = Baseline::of(contract, &shape, history_length, path)?;
         let groups = settings.groups;
         Ok(Self { model, shape, history_length, groups, baseline, calibration, take_up })

@@ -73,6 +73,11 @@ impl TakeUp {
         Ok(Self { columns: columns.to_vec(), width, mean, scale, weights, intercept })
     }
 
+    /// How many context features it takes.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     /// The probability for a pair with these context features; zero if they are of another number.
     pub fn probability(&self, features: &[f32]) -> f32 {
         if features.len() != self.width {

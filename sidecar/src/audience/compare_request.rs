@@ -41,6 +41,17 @@ pub struct AudienceComparisonResponse {
     pub stages: Vec<StageReport>,
 }
 
+impl AudienceComparisonResponse {
+    /// Takes away the texts of segments of fewer than `minimum` consumers.
+    pub fn withhold_texts(&mut self, minimum: usize) {
+        let small = |segment: &&mut ComparedSegment| segment.first + segment.second < minimum;
+        for segment in self.segments.iter_mut().filter(small) {
+            segment.typical = None;
+            segment.objection = None;
+        }
+    }
+}
+
 /// One of two audiences.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AudienceSummary {

@@ -47,8 +47,10 @@ pub struct AudienceSettings {
     pub maximum_limit: usize,
     /// The most items of one request.
     pub maximum_items: usize,
-    /// The probability from which on a consumer counts to the expected size.
+    /// The probability of a like from which on a consumer counts to the expected size.
     pub threshold: f32,
+    /// Consumers that a segment must have for a key of the role campaign to see its texts.
+    pub minimum_consumers: usize,
     /// Whether consumers who have interacted with an item of the request are left out.
     pub exclude_seen: bool,
     /// Groups that the audience is divided into by its reasons; small audiences have fewer.
@@ -68,6 +70,7 @@ impl Default for AudienceSettings {
             maximum_limit: 10_000,
             maximum_items: 20,
             threshold: 0.5,
+            minimum_consumers: 10,
             exclude_seen: true,
             segments: 4,
             maximum_segments: 20,
@@ -100,6 +103,11 @@ impl Audiences {
     /// Seconds after which a request is given up.
     pub fn timeout_seconds(&self) -> u64 {
         self.settings.timeout_seconds
+    }
+
+    /// Consumers that a segment must have for a campaign's planner to see its texts.
+    pub fn minimum_consumers(&self) -> usize {
+        self.settings.minimum_consumers
     }
 
     /// Whether the autoencoder is trained, which gives texts their codes.
@@ -285,13 +293,13 @@ struct Limits {
 }
 
 fn expected(responses: &[Response], threshold: f32) -> ExpectedSize {
-    let likes = responses.iter().map(|response| response.probability);
-    let above: Vec<f32> = likes.clone().filter(|like| *like >= threshold).collect();
+    let above = || responses.iter().filter(|response| response.probability >= threshold);
+    let likelihood = |response: &Response| f64::from(response.likelihood());
     ExpectedSize {
         threshold,
-        consumers: above.len(),
-        responses: above.iter().copied().map(f64::from).sum(),
-        responses_of_all: likes.map(f64::from).sum(),
+        consumers: above().count(),
+        responses: above().map(likelihood).sum(),
+        responses_of_all: responses.iter().map(likelihood).sum(),
     }
 }
 

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use whyrank_plugin::ExplanationState;
+use whyrank_plugin::records::EXTERNAL_ID_KEY;
 
+use crate::http::{ApiError, Cause};
 use crate::rerank::{ContributionsView, Reasons, StageReport};
 
 /// A request for the consumers most likely to respond to items, or to a campaign in words.
@@ -49,14 +51,62 @@ pub struct AudienceResponse {
     pub stages: Vec<StageReport>,
 }
 
+/// Keys of a consumer's payload that a campaign may be planned by. The others tell the history.
+fn is_profile(key: &str) -> bool {
+    key == EXTERNAL_ID_KEY || key == "attributes" || key.starts_with("attributes.")
+}
+
+/// The first payload key of a filter that is not of the profile, wherever it stands.
+fn history_key(filter: &serde_json::Value) -> Option<&str> {
+    match filter {
+        serde_json::Value::Array(all) => all.iter().find_map(history_key),
+        serde_json::Value::Object(all) => {
+            let own = all.get("key").and_then(serde_json::Value::as_str);
+            let own = own.filter(|key| !is_profile(key));
+            own.or_else(|| all.values().find_map(history_key))
+        }
+        _ => None,
+    }
+}
+
+impl AudienceRequest {
+    /// Refuses what would tell a caller who may see users, but not their histories, what somebody has
+    /// interacted with.
+    ///
+    /// # Errors
+    /// [`Cause::Forbidden`] naming what is not for this caller.
+    pub fn keep_histories_out(&mut self) -> Result<(), ApiError> {
+        let refused = |message: String| Err(ApiError::new(Cause::Forbidden, message));
+        if self.exclude_seen == Some(false) {
+            return refused(
+                "`exclude_seen` must stay true for a key of the role campaign: the difference would tell \
+                 who knows the items"
+                    .to_owned(),
+            );
+        }
+        self.exclude_seen = Some(true);
+        match self.filter.as_ref().and_then(history_key) {
+            Some(key) => refused(format!(
+                "`filter` asks for {key:?}; a key of the role campaign may filter by `attributes` and \
+                 `external_id`, which the roles admin and search are not bound to"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
 impl AudienceResponse {
     /// Takes away the texts about single consumers: they name what somebody liked and disliked, which
-    /// whoever only plans a campaign is not to learn. The texts of segments stay; they do not say whose
-    /// they are.
-    pub fn withhold_texts(&mut self) {
+    /// whoever only plans a campaign is not to learn. The texts of segments of at least `minimum`
+    /// consumers stay; they do not say whose they are.
+    pub fn withhold_texts(&mut self, minimum: usize) {
         for member in &mut self.consumers {
             member.explanation = None;
             member.reasons_about = None;
+        }
+        for segment in self.segments.iter_mut().filter(|segment| segment.size < minimum) {
+            segment.typical = None;
+            segment.objection = None;
         }
     }
 }
@@ -70,15 +120,16 @@ pub struct AudienceItem {
     pub title: String,
 }
 
-/// The expected size at a probability threshold, over all ranked candidates. The probabilities are
-/// calibrated on pairs that were held back when the ranker was trained.
+/// The expected size at a threshold of the probability of a like, over all ranked candidates. The
+/// probabilities of a like are calibrated on pairs that were held back when the ranker was trained.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExpectedSize {
     /// The threshold.
     pub threshold: f32,
     /// Consumers whose probability reaches it.
     pub consumers: usize,
-    /// The sum of their probabilities: how many of them are expected to respond.
+    /// How many of them are expected to take an item up and like it; for a campaign in words, to like it
+    /// once they take it up, because nobody has yet.
     pub responses: f64,
     /// The sum over all ranked candidates.
     pub responses_of_all: f64,
@@ -96,7 +147,8 @@ pub struct AudienceMember {
     /// The predicted probability of a like, calibrated on pairs held back from training.
     pub probability: f32,
     /// The predicted probability that the consumer takes the item up in the next while, liked or not;
-    /// absent if the ranker was trained without. Consumers are ordered by this times `score`.
+    /// absent for a campaign in words, and if the ranker was trained without. Consumers are ordered by this
+    /// times `probability`.
     pub take_up: Option<f32>,
     /// The ranker's own probability of a like, whose account the contributions are.
     pub score: f32,
@@ -140,4 +192,37 @@ pub struct SegmentText {
     pub text: String,
     /// The item.
     pub item: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_campaign_is_planned_by_profiles_and_not_by_histories() {
+        let ask = |filter, exclude_seen| {
+            let request =
+                AudienceRequest { filter: Some(filter), exclude_seen, ..Default::default() };
+            let mut kept = request;
+            kept.keep_histories_out().map(|()| kept.exclude_seen)
+        };
+        let student = json!({ "key": "attributes.occupation", "match": { "value": "student" } });
+        let good = json!({ "must": [student], "should": [{ "has_id": [1] }] });
+        assert_eq!(ask(good, None).unwrap(), Some(true));
+        for key in ["seen", "history", "history[].item", "posted", "taste.bias", "revision"] {
+            let seen = json!({ "key": key, "match": { "value": "x" } });
+            let deep = json!({ "must": [student, { "must_not": [{ "should": seen }] }] });
+            let nested = json!({ "nested": { "key": key, "filter": { "must": [] } } });
+            let empty = json!({ "must": [{ "is_empty": { "key": key } }] });
+            for filter in [json!({ "must": [seen] }), deep, nested, empty] {
+                let refused = ask(filter, None).unwrap_err();
+                assert!(matches!(refused.cause, Cause::Forbidden));
+                assert!(refused.message.contains(key), "{}", refused.message);
+            }
+        }
+        let both = ask(json!({}), Some(false)).unwrap_err();
+        assert!(both.message.contains("exclude_seen"), "{}", both.message);
+    }
 }

@@ -35,9 +35,13 @@ use crate::audience::{
 pub(super) async fn audience(
     State(api): State<Api>,
     caller: Option<Extension<Caller>>,
-    Json(request): Json<AudienceRequest>,
+    Json(mut request): Json<AudienceRequest>,
 ) -> Result<axum::Json<AudienceResponse>, ApiError> {
     let audiences = &api.inner.audiences;
+    let plans = plans_campaigns(caller.as_deref());
+    if plans {
+        request.keep_histories_out()?;
+    }
     let limit = Duration::from_secs(audiences.timeout_seconds());
     let work = async {
         tokio::time::timeout(limit, audiences.audience(&request)).await.unwrap_or_else(|_| {
@@ -46,8 +50,8 @@ pub(super) async fn audience(
         })
     };
     let mut response = api.observed("audiences", work).await?;
-    if caller.is_some_and(|caller| caller.role == KeyRole::Campaign) {
-        response.withhold_texts();
+    if plans {
+        response.withhold_texts(audiences.minimum_consumers());
     }
     Ok(axum::Json(response))
 }
@@ -72,9 +76,15 @@ pub(super) async fn audience(
 )]
 pub(super) async fn compare(
     State(api): State<Api>,
-    Json(request): Json<AudienceComparisonRequest>,
+    caller: Option<Extension<Caller>>,
+    Json(mut request): Json<AudienceComparisonRequest>,
 ) -> Result<axum::Json<AudienceComparisonResponse>, ApiError> {
     let audiences = &api.inner.audiences;
+    let plans = plans_campaigns(caller.as_deref());
+    if plans {
+        request.first.keep_histories_out()?;
+        request.second.keep_histories_out()?;
+    }
     // Two audiences are made.
     let limit = Duration::from_secs(audiences.timeout_seconds().saturating_mul(2));
     let work = async {
@@ -83,5 +93,14 @@ pub(super) async fn compare(
             Err(ApiError::new(Cause::Deadline, message))
         })
     };
-    api.observed("audience_comparison", work).await.map(axum::Json)
+    let mut response = api.observed("audience_comparison", work).await?;
+    if plans {
+        response.withhold_texts(audiences.minimum_consumers());
+    }
+    Ok(axum::Json(response))
+}
+
+/// Whether the caller may see users, but not their histories.
+fn plans_campaigns(caller: Option<&Caller>) -> bool {
+    caller.is_some_and(|caller| caller.role == KeyRole::Campaign)
 }

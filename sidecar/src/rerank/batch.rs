@@ -35,9 +35,10 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// What consumers are ordered by: how likely they take the item up and like it.
+    /// What consumers are ordered by: how likely they take the item up and like it; where take-up cannot
+    /// be told, how likely they like it.
     pub(crate) fn likelihood(&self) -> f32 {
-        self.score.like * self.take_up.unwrap_or(1.0)
+        self.probability * self.take_up.unwrap_or(1.0)
     }
 }
 
@@ -141,8 +142,12 @@ impl Reranker {
                     items: items.clone(),
                 };
                 let ranked = rank::rank_recalled(&reranker, &models, &retrieved, codes, 0)?;
+                // Nobody has taken up what is only described, so that the model cannot tell how many will.
+                let take_up = |place: usize| {
+                    ranked.take_ups[place].filter(|_| !items[place].external_id.is_empty())
+                };
                 let response = |place: usize| {
-                    ranked.scores[place].like * ranked.take_ups[place].unwrap_or(1.0)
+                    models.ranker.probability(ranked.scores[place]) * take_up(place).unwrap_or(1.0)
                 };
                 // The first of equal ones, which retrieval found nearer.
                 let best =
@@ -159,7 +164,7 @@ impl Reranker {
                     item: best,
                     score: ranked.scores[best],
                     probability: models.ranker.probability(ranked.scores[best]),
-                    take_up: ranked.take_ups[best],
+                    take_up: take_up(best),
                     state: ranked.states[best],
                     codes: ranked.codes[best].clone(),
                     contributions,

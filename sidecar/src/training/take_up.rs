@@ -1,13 +1,11 @@
-//! Who takes items up: learned from the pairs that the ranker learns from, against others of the same
-//! consumers at the same time that they never met.
-
-use std::collections::HashSet;
+//! Who takes items up: learned from the pairs that the ranker learns from, against pairs that never met,
+//! drawn evenly over all consumers and items, so that those who take up much are told from those who do not.
 
 use anyhow::Result;
 use ndarray::Array2;
+use rand::Rng;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
 use serde::Serialize;
 use whyrank_models::metrics::auc;
 use whyrank_models::ranker::{TakeUp, TakeUpExamples};
@@ -62,23 +60,31 @@ impl Trainer {
         items.sort_unstable();
         let mut random = StdRng::seed_from_u64(self.settings.ranker.training.seed);
         let (mut rows, mut taken) = (Vec::new(), Vec::new());
-        let mut consumers = HashSet::new();
-        let mut others = 0_usize;
         for example in examples {
-            consumers.insert(example.user);
-            let met = &known.learners[example.user].sorted;
-            let chosen = items.choose_multiple(&mut random, OTHERS);
-            let unmet = chosen.filter(|item| met.iter().all(|entry| entry.item != **item));
-            let unmet: Vec<ItemId> = unmet.copied().collect();
-            others += unmet.len();
-            for (item, yes) in std::iter::once((example.entry.item, true))
-                .chain(unmet.into_iter().map(|i| (i, false)))
-            {
-                let entry = HistoryEntry { item, ..example.entry };
-                let pair = Example { entry, ..**example };
-                rows.extend(self.inputs(known, &pair)?.2);
-                taken.push(yes);
+            rows.extend(self.inputs(known, example)?.2);
+            taken.push(true);
+        }
+        let consumers: Vec<usize> = (0..known.learners.len())
+            .filter(|user| known.learners[*user].vector.is_some())
+            .filter(|user| !known.learners[*user].sorted.is_empty())
+            .collect();
+        if consumers.is_empty() || items.is_empty() {
+            return Ok(None);
+        }
+        let mut others = 0_usize;
+        for _ in 0..OTHERS * examples.len() {
+            let user = consumers[random.random_range(0..consumers.len())];
+            let item = items[random.random_range(0..items.len())];
+            let learner = &known.learners[user];
+            if learner.sorted.iter().any(|entry| entry.item == item) {
+                continue;
             }
+            let before = &learner.sorted[..learner.parts.history_end];
+            let entry = HistoryEntry { item, ..learner.sorted[0] };
+            let pair = Example { user, before, entry, validation: false };
+            rows.extend(self.inputs(known, &pair)?.2);
+            taken.push(false);
+            others += 1;
         }
         let unmet = |user: &usize| items.len().saturating_sub(known.learners[*user].sorted.len());
         let all: usize = consumers.iter().map(unmet).sum();

@@ -166,7 +166,7 @@ fn stages(api: &Api, items: u64, users: u64, explanations: u64) -> Vec<Stage> {
     let worker = match &inner.desk {
         Some(WritingDesk::Elsewhere(_)) => "other processes on the same store write",
         Some(_) => "this process writes",
-        None => "this process only reads; start it with the role `worker` to write",
+        None => "this process only reads; a process with the role worker writes",
     };
     vec![
         stage(
