@@ -77,7 +77,7 @@ fn audience_escapes_everything_and_its_plot_too() {
     let answer = json!({
         "items": [{ "item": HOSTILE, "title": HOSTILE }], "campaign": HOSTILE, "candidates": 10,
         "expected": { "threshold": 0.5, "consumers": 2, "responses": 1.2, "responses_of_all": 3.4 },
-        "consumers": [{ "user": HOSTILE, "rank": 1, "probability": 0.7, "item": HOSTILE, "segment": 0,
+        "consumers": [{ "user": HOSTILE, "rank": 1, "probability": 0.7, "take_up": 0.2, "item": HOSTILE, "segment": 0,
             "state": "written", "explanation": reasons(), "reasons_about": HOSTILE,
             "contributions": account() }],
         "segments": [{ "name": HOSTILE, "size": 1, "mean_probability": 0.7, "typical": text,
