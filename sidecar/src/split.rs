@@ -60,8 +60,9 @@ impl SplitSettings {
 
     /// Where the parts of `count` interactions end; `rounding`, from 0 to 1, decides how shares round.
     fn parts(&self, count: usize, rounding: f64) -> Parts {
+        // Multiplied as 32 bits: 0.7 of 10 is 7 then, and not a little less.
         let share =
-            |fraction: f32| (f64::from(fraction) * count as f64 + rounding).floor() as usize;
+            |fraction: f32| (f64::from(fraction * count as f32) + rounding).floor() as usize;
         let history_end = share(self.history).clamp(1, count.max(1)).min(count);
         let validation = share(self.validation).min(count - history_end);
         Parts { history_end, ranking_end: count - validation }
