@@ -117,7 +117,7 @@ impl Trainer {
     }
 
     async fn write_items(&self, items: &[ItemRecord], report: &mut IndexReport) -> Result<()> {
-        self.progress.begin("writing items", items.len() as u64);
+        self.progress.begin("writing item vectors", items.len() as u64);
         for part in items.chunks(STEP) {
             self.storage.write_items(part).await?;
             report.items += part.len();
