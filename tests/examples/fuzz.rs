@@ -4,12 +4,10 @@
 //! `fuzz-TARGET.bin` of the temporary folder, so that one that ends the process is not lost.
 #![allow(clippy::print_stdout)]
 
-#[path = "../fuzz/mod.rs"]
-mod fuzz;
-
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use whyrank_tests::fuzz;
 
 fn main() -> Result<()> {
     let usage = "usage: fuzz TARGET|all MINUTES [SEED]";

@@ -1,8 +1,7 @@
 //! The short form of the fuzz targets: a fixed number of damaged inputs each;
 //! `cargo run --release -p whyrank-tests --example fuzz -- TARGET MINUTES` goes on.
 
-#[path = "../fuzz/mod.rs"]
-mod fuzz;
+use whyrank_tests::fuzz;
 
 fn holds(name: &str, count: usize) {
     let target = fuzz::target(name).expect("a target of this name");

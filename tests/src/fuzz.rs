@@ -19,17 +19,18 @@ use whyrank_plugin::gateway::fuzzing::read_frames;
 use whyrank_plugin::wire::filter_from_proto;
 
 /// Something that takes bytes from elsewhere.
-pub(crate) struct Target {
+#[derive(Debug)]
+pub struct Target {
     /// Its name on the command line.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Inputs that are right, to be damaged.
-    pub(crate) seeds: fn() -> Vec<Vec<u8>>,
+    pub seeds: fn() -> Vec<Vec<u8>>,
     /// Takes bytes; a panic is a fault.
-    pub(crate) run: fn(&[u8]),
+    pub run: fn(&[u8]),
 }
 
 /// All targets.
-pub(crate) const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "import_csv", seeds: csv_seeds, run: |bytes| imported(bytes, "csv") },
     Target { name: "import_jsonl", seeds: jsonl_seeds, run: |bytes| imported(bytes, "jsonl") },
     Target { name: "import_parquet", seeds: parquet_seeds, run: |b| imported(b, "parquet") },
@@ -41,12 +42,12 @@ pub(crate) const TARGETS: [Target; 8] = [
 ];
 
 /// The target of this name.
-pub(crate) fn target(name: &str) -> Option<&'static Target> {
+pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }
 
 /// Damaged seeds without end, the same for the same number.
-pub(crate) fn inputs(target: &Target, seed: u64) -> impl Iterator<Item = Vec<u8>> {
+pub fn inputs(target: &Target, seed: u64) -> impl Iterator<Item = Vec<u8>> {
     let seeds = (target.seeds)();
     let mut random = StdRng::seed_from_u64(seed);
     let whole = seeds.clone();
