@@ -27,6 +27,9 @@ pub enum KeyRole {
 }
 
 impl KeyRole {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Search, Self::Campaign, Self::Seller];
+
     /// Its name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
@@ -47,9 +50,22 @@ impl KeyRole {
                     "/" | "/v1/recommend" | "/v1/explain" | "/v1/compare" | "/v1/interactions"
                 )
             }
-            (Self::Campaign, path) => matches!(path, "/v1/audiences" | "/v1/audiences/compare"),
+            (Self::Campaign, path) => {
+                matches!(path, "/v1/audiences" | "/v1/audiences/compare" | "/v1/audiences/export")
+            }
             (Self::Seller, path) => insights_of(path).is_some(),
         }
+    }
+
+    /// What the holder of a key is told whose role does not reach a path, and who would reach it.
+    pub(crate) fn refusal(self, key: &str, path: &str, what: &str) -> String {
+        let roles = Self::ALL.into_iter().filter(|role| role.may(path));
+        let roles: Vec<String> = roles.map(|role| format!("`{}`", role.name())).collect();
+        format!(
+            "key {key:?} has the role `{}`, which does not reach {what}; it takes a key with the role {}",
+            self.name(),
+            roles.join(" or ")
+        )
     }
 }
 
@@ -165,7 +181,7 @@ mod tests {
                 "/v1/recommend",
                 "/v1/explain",
                 "/v1/audiences",
-                "/v1/audiences/compare",
+                "/v1/audiences/export",
                 "/v1/items/7/insights",
                 "/v1/new",
             ]
@@ -175,7 +191,10 @@ mod tests {
         assert_eq!(reached(KeyRole::Search), [true, true, true, false, false, false, false]);
         assert_eq!(reached(KeyRole::Campaign), [false, false, false, true, true, false, false]);
         assert_eq!(reached(KeyRole::Seller), [false, false, false, false, false, true, false]);
+        let refused = KeyRole::Seller.refusal("shop", "/v1/recommend", "/v1/recommend");
+        assert!(refused.ends_with("with the role `admin` or `search`"), "{refused}");
     }
+
     #[test]
     fn a_seller_is_bound_to_items_and_nobody_else_is() {
         let items = serde_json::json!({ "must": [{ "key": "a", "match": { "value": "x" } }] });

@@ -90,7 +90,8 @@ pub async fn compare(
             return Err(missing(&format!("item {item:?}")));
         }
         let stored = [CampaignItem::stored(record)];
-        let mut responses = reranker.responses(vec![user.clone()], &stored, true).await?;
+        let kind = Some(reranker.score());
+        let mut responses = reranker.responses(vec![user.clone()], &stored, kind).await?;
         let response = responses.pop().ok_or_else(|| missing(&format!("consumer {external:?}")))?;
         let account = response.contributions.ok_or_else(|| {
             ApiError::new(Cause::Internal, "the ranker gave no account of a score")

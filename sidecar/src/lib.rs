@@ -38,6 +38,7 @@ pub mod features;
 pub mod generate;
 pub mod generator;
 mod grouping;
+mod hangups;
 pub mod http;
 pub mod import;
 pub mod inference;

@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -13,6 +12,7 @@ use whyrank_plugin::gateway::Gateway;
 use whyrank_plugin::serving::Tls;
 
 use crate::config::{self, Settings};
+use crate::hangups::{Due, Hangups};
 use crate::http::Api;
 use crate::metrics::Metrics;
 
@@ -31,59 +31,20 @@ pub(crate) struct Reloading {
     pub(crate) metrics: Metrics,
 }
 
-/// Comes when the process is asked to read its files again. Made before anything is served, because
-/// without it the signal ends the process.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    #[cfg(unix)]
-    signal: tokio::signal::unix::Signal,
-}
-
-impl Asked {
-    /// Listens for the signal.
-    ///
-    /// # Errors
-    /// When the system does not allow it.
-    pub(crate) fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            #[cfg(unix)]
-            signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        if self.signal.recv().await.is_some() {
-            return;
-        }
-        std::future::pending().await
-    }
-}
-
 /// What the files hold, in short; the same as long as none has changed.
 type Fingerprint = [u8; 32];
 
 impl Reloading {
     /// Reads again whenever that is due, until `shutdown` fires.
-    pub(crate) async fn follow(self, mut asked: Asked, shutdown: CancellationToken) {
+    pub(crate) async fn follow(self, mut hangups: Hangups, shutdown: CancellationToken) {
         let this = Arc::new(self);
         let seconds = this.settings.server.reload_seconds;
         let mut seen = this.clone().looked().await;
         loop {
-            let due = async {
-                match seconds {
-                    0 => std::future::pending().await,
-                    seconds => tokio::time::sleep(Duration::from_secs(seconds)).await,
-                }
-            };
-            let by_signal = tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = asked.next() => true,
-                () = due => false,
-            };
+            let Some(due) = hangups.due(seconds, &shutdown).await else { return };
             // The look comes before the reading: what changes in between is found the next time.
             let now = this.clone().looked().await;
-            if by_signal || now != seen {
+            if due == Due::Asked || now != seen {
                 this.clone().attempt().await;
             }
             seen = now;

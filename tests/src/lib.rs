@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -355,6 +356,19 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks until it is so, which must be within a minute.
+///
+/// # Errors
+/// When it is not, or cannot be asked.
+pub async fn until(what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !holds().await? {
+        ensure!(Instant::now() < limit, "not in a minute: {what}");
+        tokio::task::yield_now().await;
+    }
+    Ok(())
 }
 
 /// The binary that `make test` built, beside the test that runs.

@@ -4,7 +4,6 @@
 mod clients;
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
 
 use clients::{Clients, PYTHON_MODES};
 use qdrant_client::Qdrant;
@@ -15,7 +14,7 @@ use qdrant_client::qdrant::{
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use whyrank_plugin::{ItemId, UserId};
-use whyrank_tests::{Gateway, Installation, RealQdrant, Server};
+use whyrank_tests::{Gateway, Installation, RealQdrant, Server, until};
 
 /// The consumer of these tests, as the data calls them.
 const USER: &str = "7";
@@ -237,10 +236,8 @@ async fn shadow_and_degraded_answers_are_qdrants_own(served: &Served) {
     assert_eq!(headers["x-whyrank-state"], "shadow");
     assert_eq!(answer["result"], plain["result"]);
     // It goes on beside the answer; asking again is how one sees it end.
-    let limit = Instant::now() + Duration::from_secs(60);
-    while served.metric("whyrank_shadow_agreement_count ").await == before {
-        assert!(Instant::now() < limit, "nothing was reranked in the shadow");
-    }
+    let ended = async || Ok(served.metric("whyrank_shadow_agreement_count ").await != before);
+    until("something is reranked in the shadow", ended).await.unwrap();
     let check = async |body: &Value, header: &[(&'static str, &str)], reason: &str| {
         let plain = served.plain("query", body).await;
         let (headers, answer) = served.post("query", body, header).await;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
 use reqwest::StatusCode;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use whyrank_plugin::UserId;
-use whyrank_tests::{Gateway, Installation, Server};
+use whyrank_tests::{Gateway, Installation, Server, until};
 
 /// Requests that a group of clients keeps in flight.
 const CLIENTS: usize = 1_000;
@@ -100,15 +100,8 @@ fn resident(server: &Server) -> usize {
 
 /// Asks until the process has no more open files than it had, which it must reach.
 async fn files_return_to(pair: &Pair, before: usize) {
-    let limit = Instant::now() + Duration::from_secs(60);
-    while open_files(&pair.front) > before {
-        assert!(
-            Instant::now() < limit,
-            "{} files stay open, {before} were before",
-            open_files(&pair.front)
-        );
-        tokio::task::yield_now().await;
-    }
+    let what = format!("{before} files are open, as before");
+    until(&what, async || Ok(open_files(&pair.front) <= before)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,15 +156,15 @@ async fn an_engine_that_dies_and_comes_back_under_load_gives_no_wrong_answer() {
         client.await.unwrap();
     }
     // The breaker of the store closes again, and answers are reranked as before.
-    let limit = Instant::now() + Duration::from_secs(60);
-    loop {
-        let answer = pair.ask(&for_user(10)).await.unwrap();
-        if answer.headers()["x-whyrank-state"] == "reranked" {
-            assert_eq!(ids(&answer.json().await.unwrap()), expected);
-            break;
+    let reranked = async || {
+        let answer = pair.ask(&for_user(10)).await?;
+        let reranked = answer.headers()["x-whyrank-state"] == "reranked";
+        if reranked {
+            assert_eq!(ids(&answer.json().await?), expected);
         }
-        assert!(Instant::now() < limit, "answers are not reranked again");
-    }
+        Ok(reranked)
+    };
+    until("answers are reranked again", reranked).await.unwrap();
 }
 
 /// Passes connections on, and holds the first answer back until a second request has come.
@@ -363,12 +356,9 @@ async fn a_client_that_leaves_ends_the_reranking_and_what_it_asked_of_the_engine
     // Closed or reset: the gateway waits for no answer any longer.
     assert!(ended.is_ok(), "the gateway still waits for the engine");
     let line = "whyrank_gateway_requests_total{outcome=\"cancelled\",protocol=\"rest\"} 1";
-    let limit = Instant::now() + Duration::from_secs(60);
-    loop {
-        let metrics = pair.http.get(format!("{}/metrics", pair.front.url)).send().await.unwrap();
-        if metrics.text().await.unwrap().contains(line) {
-            break;
-        }
-        assert!(Instant::now() < limit, "a client that left is not counted");
-    }
+    let counted = async || {
+        let metrics = pair.http.get(format!("{}/metrics", pair.front.url)).send().await?;
+        Ok(metrics.text().await?.contains(line))
+    };
+    until("a client that left is counted", counted).await.unwrap();
 }

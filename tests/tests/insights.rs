@@ -394,6 +394,8 @@ async fn a_seller_sees_its_own_items_and_no_consumer() -> Result<()> {
 
     let forbidden = [
         ("i2/insights", "items"),
+        // What is not there is refused in the same words.
+        ("nothing/insights", "\"nothing\" is not among the items of key"),
         ("i0/insights?consumers=30", "consumers"),
         ("i0/insights?themes=1", "themes"),
         ("i0/insights?competitor=i2", "competitor"),

@@ -1,22 +1,10 @@
 //! What one caller may ask for, and what happens to work that nobody waits for any longer.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result, ensure};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use whyrank_tests::soak::{Behaviour, StandIn};
-use whyrank_tests::{Installation, Server};
-
-/// Asks until it is so, which must be within a minute.
-async fn until(what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<()> {
-    let limit = Instant::now() + Duration::from_secs(60);
-    while !holds().await? {
-        ensure!(Instant::now() < limit, "not in a minute: {what}");
-        tokio::task::yield_now().await;
-    }
-    Ok(())
-}
+use whyrank_tests::{Installation, Server, until};
 
 /// Makes a key with these limits of its own, configured.
 fn key(installation: &Installation, name: &str, limits: &str) -> Result<String> {

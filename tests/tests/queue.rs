@@ -1,12 +1,10 @@
 //! The durable queue, interactions and staleness through the real binary: alone on the embedded store,
 //! and with several processes on one engine.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result, ensure};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use whyrank_tests::{Installation, Server};
+use whyrank_tests::{Installation, Server, until};
 
 /// Written at once, by the template: what is tested is who writes, when, and how often.
 const TEMPLATE: &str =
@@ -27,16 +25,6 @@ async fn metric(server: &Server, series: &str) -> Result<f64> {
     let text = reqwest::get(format!("{}/metrics", server.url)).await?.text().await?;
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     Ok(line.with_context(|| format!("no series {series}"))?.parse()?)
-}
-
-/// Asks again until it holds.
-async fn until(what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<()> {
-    let limit = Instant::now() + Duration::from_secs(60);
-    while !holds().await? {
-        ensure!(Instant::now() < limit, "not in a minute: {what}");
-        tokio::task::yield_now().await;
-    }
-    Ok(())
 }
 
 fn pairs(user: &str, items: std::ops::RangeInclusive<u32>) -> Value {

@@ -4,26 +4,15 @@
 mod certificates;
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use certificates::Authority;
 use reqwest::{Client, StatusCode, Version};
 use serde_json::json;
-use whyrank_tests::{Installation, Server};
+use whyrank_tests::{Installation, Server, until};
 
 /// Both listeners with one certificate.
 const TLS: &str = "certificate = \"server.pem\"\ncertificate_key = \"server.key\"\n";
-
-/// Asks until it is so, which must be within a minute.
-async fn until(what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<()> {
-    let limit = Instant::now() + Duration::from_secs(60);
-    while !holds().await? {
-        ensure!(Instant::now() < limit, "not in a minute: {what}");
-        tokio::task::yield_now().await;
-    }
-    Ok(())
-}
 
 /// Puts settings at the head of both sections.
 fn configure(installation: &Installation, server: &str, gateway: &str) -> Result<()> {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tonic::transport::server::TcpIncoming;
 use whyrank_plugin::UserId;
-use whyrank_tests::{Installation, Server};
+use whyrank_tests::{Installation, Server, until};
 
 /// Spans of the caller, as 16 bytes of a trace and 8 of a span.
 const OF_API: (&str, &str) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
@@ -212,16 +212,10 @@ async fn a_line_of_the_log_names_its_request_and_its_trace() -> Result<()> {
         .header("traceparent", traceparent(OF_API))
         .header("x-request-id", "order-7");
     request.json(&json!({ "user": "1" })).send().await?;
-    let limit = std::time::Instant::now() + Duration::from_secs(60);
-    let line = loop {
-        let found = server.log().into_iter().find(|line| line.contains("whyrank::audit"));
-        if let Some(line) = found {
-            break line;
-        }
-        ensure!(std::time::Instant::now() < limit, "no audit line: {:?}", server.log());
-        tokio::task::yield_now().await;
-    };
-    let line: Value = serde_json::from_str(&line)?;
+    let audit = || server.log().into_iter().find(|line| line.contains("whyrank::audit"));
+    until("the request is in the audit log", async || Ok(audit().is_some())).await?;
+    let line: Value = serde_json::from_str(&audit().context("an audit line")?)?;
+    ensure!(line["asked"] == r#"{"user":"1"}"#, "{line}");
     ensure!(line["key"] == "one" && line["path"] == "/v1/recommend", "{line}");
     ensure!(line["span"]["request_id"] == "order-7", "{line}");
     ensure!(line["span"]["trace_id"] == OF_API.0, "{line}");

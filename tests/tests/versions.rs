@@ -11,7 +11,7 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use whyrank::artifacts::{ArtifactPaths, RerankModels};
 use whyrank::versions::Golden;
-use whyrank_tests::{Installation, Server};
+use whyrank_tests::{Installation, Server, until};
 
 /// A trained installation with a second version whose ranker is another.
 fn with_two_versions() -> Result<(Installation, String, String)> {
@@ -62,16 +62,9 @@ async fn answering(client: &Client, server: &Server) -> Result<String> {
     Ok(answer["answering"].as_str().context("answering")?.to_owned())
 }
 
-/// Asks until the server answers with this version; the test's own time limit is the end of it.
+/// Asks until the server answers with this version.
 async fn until_answering(client: &Client, server: &Server, version: &str) -> Result<()> {
-    let wait = async {
-        while answering(client, server).await? != version {
-            tokio::task::yield_now().await;
-        }
-        anyhow::Ok(())
-    };
-    let limit = std::time::Duration::from_secs(60);
-    tokio::time::timeout(limit, wait).await.context("the server does not switch")?
+    until("the server switches", async || Ok(answering(client, server).await? == version)).await
 }
 
 async fn activate(client: &Client, server: &Server, version: &str) -> Result<(StatusCode, Value)> {

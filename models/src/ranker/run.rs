@@ -153,6 +153,11 @@ impl Ranker {
         self.take_up.as_ref().map(|take_up| take_up.probability(context))
     }
 
+    /// The same for a pair with the mean features of those it was learned from.
+    pub fn usual_take_up(&self) -> Option<f32> {
+        self.take_up.as_ref().map(TakeUp::usual)
+    }
+
     /// Rating and like-probability of each candidate, in the order given.
     ///
     /// # Errors

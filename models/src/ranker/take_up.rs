@@ -89,6 +89,16 @@ impl TakeUp {
                 f64::from((features[*column] - mean) * scale) * weight
             })
             .sum();
+        self.at(sum)
+    }
+
+    /// The probability for a pair with the mean features of the examples.
+    pub fn usual(&self) -> f32 {
+        self.at(0.0)
+    }
+
+    /// The probability at a weighted sum of standardised features.
+    fn at(&self, sum: f64) -> f32 {
         (1.0 / (1.0 + (-(sum + self.intercept)).exp())) as f32
     }
 }
@@ -161,6 +171,7 @@ mod tests {
                 );
             }
             assert_eq!(model.probability(&[1.0]), 0.0, "another number of features");
+            assert!((model.probability(&model.mean) - model.usual()).abs() < 1e-6);
         }
     }
 

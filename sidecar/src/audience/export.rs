@@ -8,19 +8,43 @@ use parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int32Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use serde::Deserialize;
+use utoipa::ToSchema;
 use whyrank_models::progress::Progress;
 
 use super::{AudienceMember, AudienceResponse};
 
 /// The forms of an exported audience.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Comma-separated values with a header.
+    #[default]
     Csv,
     /// One JSON object a line, as the API answers it.
     Jsonl,
     /// Apache Parquet.
     Parquet,
+}
+
+impl Format {
+    /// What the name of such a file ends with.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Jsonl => "jsonl",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// Its media type.
+    pub fn media(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Jsonl => "application/x-ndjson",
+            Self::Parquet => "application/vnd.apache.parquet",
+        }
+    }
 }
 
 /// Rows of a Parquet row group, and between two notes of progress.
@@ -129,8 +153,8 @@ fn parquet(
         done += block.len() as u64;
         progress.advance(done);
     }
-    writer.close()?;
-    Ok(())
+    // Flushed here, where a full disk or a caller who left is still an error.
+    Ok(writer.into_inner()?.flush()?)
 }
 
 /// The values of [`TEXTS`].

@@ -24,7 +24,7 @@ pub use request::{
 };
 
 use crate::http::{ApiError, Cause};
-use crate::rerank::{CampaignItem, Reasons, Reranker, Response, StageReport};
+use crate::rerank::{CampaignItem, Reasons, Reranker, Response, ScoreKind, StageReport};
 use crate::storage::Storage;
 use crate::writing::CodeMaker;
 
@@ -179,22 +179,30 @@ impl Audiences {
         let mut responses = Vec::with_capacity(candidates);
         // All blocks are compared with each other, so that one version of the models must rank them.
         let reranker = self.reranker.pinned();
+        // Where nobody will be cut, everybody's account is taken at once.
+        let all_shown = candidates <= limits.limit;
+        let at_once = all_shown.then_some(ScoreKind::Like);
         for block in retrieved.chunks(BLOCK) {
             let users = self.users(block).await?;
-            responses.extend(reranker.responses(users, &items, false).await?);
+            responses.extend(reranker.responses(users, &items, at_once).await?);
         }
         let expected = expected(&responses, limits.threshold);
         // A stable sort: equal predictions keep the retrieval order.
         responses.sort_by(|left, right| right.likelihood().total_cmp(&left.likelihood()));
         responses.truncate(limits.limit);
         clock.lap("rank", format!("{candidates} consumers, {} items", items.len()));
-        let mut shown = Vec::with_capacity(responses.len());
-        let order: Vec<UserId> = responses.iter().map(|response| response.user).collect();
-        for block in order.chunks(BLOCK) {
-            let users = self.users(block).await?;
-            shown.extend(reranker.responses(users, &items, true).await?);
-        }
-        clock.lap("account", format!("{} consumers", shown.len()));
+        let shown = if all_shown {
+            responses
+        } else {
+            let mut shown = Vec::with_capacity(responses.len());
+            let order: Vec<UserId> = responses.iter().map(|response| response.user).collect();
+            for block in order.chunks(BLOCK) {
+                let users = self.users(block).await?;
+                shown.extend(reranker.responses(users, &items, Some(ScoreKind::Like)).await?);
+            }
+            clock.lap("account", format!("{} consumers", shown.len()));
+            shown
+        };
         Ok(Found { items, candidates, places, expected, shown, nearest, limits })
     }
 

@@ -165,7 +165,9 @@ fn fingerprint(
         "autoencoder": settings.autoencoder,
         "ranker": settings.ranker,
         "explainer": settings.explainer,
+        "arms": settings.evaluation.arms,
         "ordering": settings.evaluation.ordering,
+        "score": settings.rerank.score,
         "ratings": settings.ratings,
         "evidence": settings.evidence,
         "generator": format!("{kind:?}"),
@@ -217,8 +219,8 @@ impl Evaluation {
         if let Some(archive) = &self.archive {
             writer = writer.with_archive(archive.clone());
         }
-        let ordering = &self.settings.evaluation.ordering;
-        let outcome = trainer.compare(&test, &writer, ordering, seed).await?;
+        let plan = &self.settings.evaluation;
+        let outcome = trainer.compare(&test, &writer, &plan.arms, &plan.ordering, seed).await?;
         runtime.close().await?;
         *last = Some(trainer);
         let run = FinishedRun { fingerprint: self.fingerprint.clone(), share, seed, outcome };
@@ -287,15 +289,24 @@ fn describe(report: &EvaluationReport, path: &Path) -> String {
             let mut table = Table::new();
             table.load_preset(UTF8_HORIZONTAL_ONLY);
             let at = |name: &str| format!("{name}@{}", ordering.cutoff);
-            table.set_header(["order", &at("NDCG"), &at("recall"), "NDCG over features"]);
+            table.set_header([
+                "order",
+                &at("NDCG"),
+                &at("recall"),
+                "NDCG over retrieval",
+                "NDCG over features",
+            ]);
             for order in &ordering.orders {
                 let name = order.arm.map_or("retrieval", |arm| arm.name());
-                let over = order.ndcg_over_features.as_ref();
+                let over = |interval: &Option<Interval>| {
+                    interval.as_ref().map_or("-".to_owned(), with_interval)
+                };
                 table.add_row([
                     name.to_owned(),
                     with_interval(&order.ndcg),
                     with_interval(&order.recall),
-                    over.map_or("-".to_owned(), with_interval),
+                    over(&order.ndcg_over_retrieval),
+                    over(&order.ndcg_over_features),
                 ]);
             }
             text += &format!(

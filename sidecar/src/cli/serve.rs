@@ -12,10 +12,11 @@ use whyrank_plugin::serving::{self, Tls};
 use super::Role;
 use super::runtime::Runtime;
 use crate::config::Settings;
+use crate::hangups::Hangups;
 use crate::http::{Api, ApiParts};
 use crate::inference::Inference;
 use crate::queue::{self, Started, WritingDesk};
-use crate::reload::{Asked, Reloading};
+use crate::reload::Reloading;
 use crate::staleness::Freshness;
 use crate::telemetry;
 use crate::writing::PairWriter;
@@ -52,7 +53,8 @@ pub(super) async fn serve_with(
         Some(files) => Some(Tls::new(files.read().context("`server.certificate`")?)),
         None => None,
     };
-    let asked = Asked::listen().context("listening for the signal SIGHUP")?;
+    let hangups = || Hangups::listen().context("listening for the signal SIGHUP");
+    let (hangups_of_models, hangups) = (hangups()?, hangups()?);
     let shutdown = CancellationToken::new();
     let (jobs, freshness) = (runtime.jobs(), Freshness::default());
     let mut tasks = Vec::new();
@@ -80,7 +82,7 @@ pub(super) async fn serve_with(
     let reranker = runtime.reranker(&embedder, missing.clone(), freshness).await?;
     let reranker = runtime.observed(reranker)?;
     let models = runtime.keeper(&reranker);
-    tasks.push(tokio::spawn(models.clone().follow(shutdown.clone())));
+    tasks.push(tokio::spawn(models.clone().follow(hangups_of_models, shutdown.clone())));
     let interactions = runtime.interactions(&reranker, &embedder, jobs.clone());
     let inference = Inference::new(reranker.clone(), embedder.clone(), runtime.codes(&embedder)?);
     let gateway = if roles.contains(&Role::Gateway) {
@@ -130,7 +132,7 @@ pub(super) async fn serve_with(
         gateway: control.zip(gateway.as_ref().map(|gateway| gateway.tls().cloned())),
         metrics: runtime.metrics.clone(),
     };
-    tasks.push(tokio::spawn(reloading.follow(asked, shutdown.clone())));
+    tasks.push(tokio::spawn(reloading.follow(hangups, shutdown.clone())));
     if let Some((listener, _)) = health {
         let router = api.clone().health_only().router();
         let shutdown = shutdown.clone();

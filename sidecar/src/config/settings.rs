@@ -269,6 +269,9 @@ pub struct ServerSettings {
     /// A further address and port for health and metrics alone, without TLS, for probes that have no
     /// certificate; absent opens none.
     pub health_address: Option<String>,
+    /// Characters of what was asked, query and body, that the audit log keeps of each request; 0 keeps
+    /// only the path.
+    pub audit_characters: usize,
     /// Seconds between looks at the files of keys and certificates; changed ones are read again. 0 waits
     /// for the signal SIGHUP.
     pub reload_seconds: u64,
@@ -313,6 +316,7 @@ impl Default for ServerSettings {
             certificate_key: None,
             client_certificate_authority: None,
             health_address: None,
+            audit_characters: 2_000,
             reload_seconds: 30,
             console: ConsoleSettings::default(),
             keys_read: Vec::new(),

@@ -8,6 +8,7 @@ use super::load::Loaded;
 use super::settings::{Settings, VectorSource};
 use crate::access::{AccessKey, KeyRole};
 use crate::storage::IdScheme;
+use crate::training::Arm;
 
 /// Adds a fault for everything that makes no sense.
 pub(super) fn validate(loaded: &mut Loaded<Settings>) {
@@ -41,6 +42,11 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
     check(unusable.is_none(), "server.keys", unusable.as_deref().unwrap_or_default());
     let names: HashSet<&str> = keys.iter().map(|key| key.name.as_str()).collect();
     check(names.len() == keys.len(), "server.keys", "must not have a name twice");
+    check(
+        evaluation.arms.contains(&Arm::Features),
+        "evaluation.arms",
+        "must contain \"features\", which the others are measured against",
+    );
     let ordering = &evaluation.ordering;
     check(ordering.candidates > 0, "evaluation.ordering.candidates", "must be at least 1");
     check(ordering.cutoff > 0, "evaluation.ordering.cutoff", "must be at least 1");

@@ -16,7 +16,7 @@ pub use report::{
 };
 pub use split::{SplitKind, divide, share_of};
 
-use crate::training::{ComparisonOutcome, OrderingSettings};
+use crate::training::{Arm, ComparisonOutcome, OrderingSettings};
 
 /// What is compared, and how often.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct EvaluationSettings {
     pub shares: Vec<f32>,
     /// The seeds; each decides what a share takes, how networks start, and what is shuffled.
     pub seeds: Vec<u64>,
+    /// What is compared; the features alone must be among it, which the others are measured against.
+    pub arms: Vec<Arm>,
     /// Pairs of the test part that are predicted at most; a random choice of a fixed seed. 0 is all.
     pub maximum_test_pairs: usize,
     /// Resamples of the bootstrap behind intervals over test pairs.
@@ -49,6 +51,7 @@ impl Default for EvaluationSettings {
             test: 0.2,
             shares: vec![0.12, 0.25, 0.5, 1.0],
             seeds: vec![1, 2, 3, 4, 5],
+            arms: Arm::ALL.to_vec(),
             maximum_test_pairs: 0,
             resamples: 2_000,
             ordering: OrderingSettings::default(),

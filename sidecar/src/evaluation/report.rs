@@ -85,7 +85,10 @@ pub struct OrderSummary {
     pub ndcg: Interval,
     /// Recall at the cutoff.
     pub recall: Interval,
-    /// How much greater the NDCG is than that of the features alone, for the same consumers.
+    /// How much greater the NDCG is than that of the order of retrieval, for the same consumers.
+    #[serde(default)]
+    pub ndcg_over_retrieval: Option<Interval>,
+    /// The same against the features alone.
     pub ndcg_over_features: Option<Interval>,
 }
 
@@ -255,17 +258,20 @@ fn order(runs: &[&FinishedRun], settings: &EvaluationSettings) -> Option<Orderin
     let interval =
         |values: &[f64]| bootstrap(values, CONFIDENCE, settings.resamples, BOOTSTRAP_SEED);
     let arms: Vec<Option<Arm>> = outcomes.first()?.orders.iter().map(|order| order.arm).collect();
-    let features = arms.iter().position(|arm| *arm == Some(Arm::Features));
-    let base = features.map(|place| mean(place, |order| &order.ndcg));
+    let ndcg = |place: usize| mean(place, |order| &order.ndcg);
+    let over = |place: usize, other: Option<Arm>| {
+        let base = arms.iter().position(|arm| *arm == other).filter(|base| *base != place)?;
+        let both = ndcg(place).into_iter().zip(ndcg(base));
+        interval(&both.map(|(our, their)| our - their).collect::<Vec<f64>>())
+    };
     let orders = arms.iter().enumerate().filter_map(|(place, arm)| {
-        let ndcg = mean(place, |order| &order.ndcg);
-        let base = base.as_ref().filter(|_| Some(place) != features);
-        let over = base.and_then(|base| {
-            let more: Vec<f64> = ndcg.iter().zip(base).map(|(our, their)| our - their).collect();
-            interval(&more)
-        });
-        let recall = interval(&mean(place, |order| &order.recall))?;
-        Some(OrderSummary { arm: *arm, ndcg: interval(&ndcg)?, recall, ndcg_over_features: over })
+        Some(OrderSummary {
+            arm: *arm,
+            ndcg: interval(&ndcg(place))?,
+            recall: interval(&mean(place, |order| &order.recall))?,
+            ndcg_over_retrieval: over(place, None),
+            ndcg_over_features: over(place, Some(Arm::Features)),
+        })
     });
     Some(OrderingSummary {
         consumers,
@@ -390,6 +396,8 @@ mod tests {
         let gain = of(Some(Arm::Both)).ndcg_over_features.expect("not itself");
         assert_eq!((gain.low, gain.high), (0.5, 0.5));
         assert!(of(Some(Arm::Features)).ndcg_over_features.is_none());
+        let over = |arm| of(arm).ndcg_over_retrieval.map(|over| over.mean);
+        assert_eq!((over(Some(Arm::Both)), over(None)), (Some(0.5), None));
         assert_eq!(of(None).recall.mean, 0.5);
         let both = arm(&report, Arm::Both);
         let bin = CalibrationBin { pairs: 400, predicted: 0.5, liked: 0.25 };

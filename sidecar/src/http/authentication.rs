@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::audit::{self, Asked};
 use super::callers::{Known, held};
 use super::{Api, ApiError, Cause};
 use crate::access::{AccessKey, KeyRole};
@@ -41,10 +42,12 @@ pub(super) async fn authenticate(
     if api.inner.callers.none() || by_token {
         return next.run(request).await;
     }
+    let asked = Asked::of(&mut request, settings.audit_characters);
     let refused = |cause: Cause, message: String| {
         let outcome = cause.row().0;
         api.inner.metrics.requests.with_label_values(&["access", outcome]).inc();
-        tracing::warn!(target: "whyrank::audit", %method, path, outcome, message);
+        let asked = asked.text();
+        tracing::warn!(target: audit::TARGET, %method, path, asked, outcome, message);
         ApiError::new(cause, message).into_response()
     };
     let given = given_key(request.headers());
@@ -55,11 +58,7 @@ pub(super) async fn authenticate(
         return refused(Cause::Unauthorized, message);
     };
     if !key.role.may(&path) {
-        let message = format!(
-            "key {:?} has the role `{}`, which does not reach {path}",
-            key.name,
-            key.role.name()
-        );
+        let message = key.role.refusal(&key.name, &path, &path);
         return refused(Cause::Forbidden, message);
     }
     let place = match allowance.admit() {
@@ -74,7 +73,7 @@ pub(super) async fn authenticate(
     request.extensions_mut().insert(Caller::of(&key));
     let response = held(next.run(request).await, place);
     let (key, role, status) = (&key.name, key.role.name(), response.status().as_u16());
-    tracing::info!(target: "whyrank::audit", key, role, %method, path, status);
+    tracing::info!(target: audit::TARGET, key, role, %method, path, asked = asked.text(), status);
     response
 }
 

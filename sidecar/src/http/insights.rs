@@ -86,16 +86,24 @@ async fn admit_seller(
         ))
     })?;
     let storage = &api.inner.storage;
-    let item = known_item(storage, id).await?;
+    // An item that is not there is told like one of somebody else: which ids others use is not the
+    // seller's to learn.
+    let not_own = || {
+        forbidden(format!(
+            "item {id:?} is not among the items of key {name:?}: it does not match the key's `items` \
+             filter in `server.keys`"
+        ))
+    };
+    let item = known_item(storage, id).await.map_err(|error| match error.cause {
+        Cause::UnknownItem => not_own(),
+        _ => error,
+    })?;
     let own = whyrank_plugin::Filter::from_json(filter)
         .map_err(|error| forbidden(format!("the `items` of key {name:?} are unusable: {error}")))?
         .and(whyrank_plugin::Filter::with_ids([item.id.point()]));
     let items = &storage.settings().items;
     if storage.store().count(items, Some(&own)).await? == 0 {
-        return Err(forbidden(format!(
-            "item {id:?} is not among the items of key {name:?}: it does not match the key's `items` \
-             filter in `server.keys`"
-        )));
+        return Err(not_own());
     }
     Ok(())
 }

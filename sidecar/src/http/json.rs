@@ -1,10 +1,12 @@
 //! Reads JSON bodies so that every refusal is told in the one error form.
 
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 
+use super::audit::Asked;
 use super::{ApiError, Cause};
 
 /// A JSON body of type `T`.
@@ -19,15 +21,27 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &State) -> Result<Self, ApiError> {
-        axum::Json::from_request(request, state).await.map(|axum::Json(value)| Self(value)).map_err(
-            |rejection| {
-                let cause = match &rejection {
-                    JsonRejection::JsonDataError(_) => Cause::Invalid,
-                    other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => Cause::TooLarge,
-                    _ => Cause::Malformed,
-                };
-                ApiError::new(cause, rejection.body_text())
-            },
-        )
+        let (parts, body) = request.into_parts();
+        let request = Request::from_parts(parts.clone(), body);
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| unread(rejection.status(), rejection.body_text()))?;
+        if let Some(asked) = parts.extensions.get::<Asked>() {
+            asked.read(&bytes);
+        }
+        let request = Request::from_parts(parts, Body::from(bytes));
+        match axum::Json::from_request(request, state).await {
+            Ok(axum::Json(value)) => Ok(Self(value)),
+            Err(JsonRejection::JsonDataError(error)) => {
+                Err(ApiError::new(Cause::Invalid, error.body_text()))
+            }
+            Err(rejection) => Err(unread(rejection.status(), rejection.body_text())),
+        }
     }
+}
+
+/// A body that is not JSON, or too much of it.
+fn unread(status: StatusCode, message: String) -> ApiError {
+    let too_large = status == StatusCode::PAYLOAD_TOO_LARGE;
+    ApiError::new(if too_large { Cause::TooLarge } else { Cause::Malformed }, message)
 }

@@ -2,6 +2,8 @@
 
 mod admission;
 mod audience;
+mod audience_export;
+mod audit;
 mod authentication;
 mod callers;
 mod compare;
@@ -198,6 +200,7 @@ impl Api {
             .routes(routes!(explain::explain))
             .routes(routes!(audience::audience))
             .routes(routes!(audience::compare))
+            .routes(routes!(audience_export::export))
             .routes(routes!(insights::insights))
             .routes(routes!(compare::compare))
             .routes(routes!(interactions::post))

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use super::publish::Publisher;
 use super::request::{Effect, Estimate, Influence, WhatIf};
 use crate::http::ApiError;
-use crate::rerank::{Placed, Reranker, Variant};
+use crate::rerank::{Placed, Reconsidered, Reranker, Variant};
 
 /// Share of the bootstrap samples that an interval holds.
 pub(super) const CONFIDENCE: f64 = 0.95;
@@ -52,9 +52,9 @@ pub(super) fn moved(reranker: &Reranker, placed: &[Placed]) -> Result<Vec<Moved>
             Variant { positive: None, negative: None },
         ];
         let values = reranker.with_reasons(placed, &variants)?;
-        let change = |value: f32| Change {
-            score: f64::from(placed.value - value),
-            places: placed.rank_of(value) as f64 - placed.rank as f64,
+        let change = |other: Reconsidered| Change {
+            score: f64::from(placed.judgement - other.judgement),
+            places: placed.rank_of(other.value) as f64 - placed.rank as f64,
         };
         Ok(Moved {
             positive: change(values[0]),
@@ -101,10 +101,10 @@ pub(super) fn answered(
         let variants: Vec<Variant<'_>> =
             replaced.iter().map(|negative| Variant { positive, negative: *negative }).collect();
         let values = reranker.with_reasons(placed, &variants)?;
-        for (changes, value) in changes.iter_mut().zip(values) {
+        for (changes, other) in changes.iter_mut().zip(values) {
             changes.push(Change {
-                score: f64::from(value - placed.value),
-                places: placed.rank as f64 - placed.rank_of(value) as f64,
+                score: f64::from(other.judgement - placed.judgement),
+                places: placed.rank as f64 - placed.rank_of(other.value) as f64,
             });
         }
     }

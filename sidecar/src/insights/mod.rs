@@ -194,9 +194,10 @@ impl Insights {
         };
         let [for_it, against_it] = measured;
         let ranks: Vec<f64> = sample.placed.iter().map(|placed| placed.rank as f64).collect();
-        let scores: Vec<f64> = sample.placed.iter().map(|placed| f64::from(placed.value)).collect();
+        let scores: Vec<f64> =
+            sample.placed.iter().map(|placed| f64::from(placed.judgement)).collect();
         let candidates = sample.placed.iter().map(Placed::candidates).max().unwrap_or_default();
-        let (low, high) = self.reranker.score_bounds();
+        let (low, high) = self.reranker.judgement_bounds();
         let most = self.reranker.candidates() as f64;
         Ok(InsightsResponse {
             anonymity: publisher.minimum().map(|minimum_consumers| Anonymity {
@@ -268,7 +269,7 @@ impl Insights {
     /// The greatest changes that count in what sellers are told: without a bound one consumer could
     /// move a mean as far as noise cannot hide.
     fn bounds(&self) -> Bounds {
-        let (low, high) = self.reranker.score_bounds();
+        let (low, high) = self.reranker.judgement_bounds();
         Bounds { score: (high - low) / 2.0, places: self.reranker.candidates() as f64 / 4.0 }
     }
 }

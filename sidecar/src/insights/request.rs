@@ -32,7 +32,8 @@ pub struct InsightsResponse {
     pub sample: SampleReport,
     /// Its rank among the candidates, from 1, over the consumers for whom it is one.
     pub rank: Distribution,
-    /// What it is ranked by, from 0 to 1 where that is the probability of a like.
+    /// What consumers are predicted to think of it, which reasons move: the probability of a like, from 0
+    /// to 1, or the rating where `rerank.score` is that.
     pub score: Distribution,
     /// What the reasons do to its place.
     pub influence: Influence,

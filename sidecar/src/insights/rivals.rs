@@ -41,7 +41,8 @@ impl Insights {
         for rival in rivals {
             let texts = self.written(rival.id).await?;
             let campaign = [CampaignItem::stored(rival.clone())];
-            let responses = self.reranker.responses(sample.users.clone(), &campaign, true).await?;
+            let kind = Some(self.reranker.score());
+            let responses = self.reranker.responses(sample.users.clone(), &campaign, kind).await?;
             let comparison = Comparison { item, rival: &rival, publisher, bounds };
             competitors.push(comparison.told(&sample.placed, &responses, [written, &texts]));
         }

@@ -22,6 +22,7 @@ pub(super) fn ranked(
             result.score = Some(ranking.values[*place]);
             result.rating = Some(score.rating);
             result.like = Some(score.like);
+            result.take_up = ranking.take_ups[*place];
             result.contributions = ranking.contributions.get(rank).copied().map(Into::into);
             (item.candidate.item, result)
         })
@@ -48,6 +49,7 @@ fn plain(item: &RetrievedItem, rank: usize, state: ExplanationState) -> Recommen
         score: None,
         rating: None,
         like: None,
+        take_up: None,
         retrieval_score: item.candidate.retrieval_score,
         state,
         explanation: None,

@@ -9,7 +9,7 @@ use whyrank_plugin::{
 };
 
 use super::retrieve::{Retrieved, RetrievedItem};
-use super::{Fault, Reranker, consumer, rank};
+use super::{Fault, Reranker, ScoreKind, consumer, rank};
 use crate::http::{ApiError, Cause};
 
 /// Something to be shown to consumers: a stored item, or one that is only described.
@@ -104,8 +104,9 @@ impl Reranker {
         consumer::described_vector(self, text, field).await
     }
 
-    /// The responses of these consumers, in order, without those who have no vector. The account
-    /// costs as much as ranking 32 items, so it is meant for those who are shown.
+    /// The responses of these consumers, in order, without those who have no vector, with the account of
+    /// a kind of score where one is asked for. It costs as much as ranking 32 items, so it is meant for
+    /// those who are shown.
     ///
     /// # Errors
     /// When there is no trained ranker, the store cannot be read, or an input does not fit.
@@ -113,7 +114,7 @@ impl Reranker {
         &self,
         users: Vec<UserRecord>,
         items: &[CampaignItem],
-        accounted: bool,
+        accounted: Option<ScoreKind>,
     ) -> Result<Vec<Response>, ApiError> {
         let models = self.models.current().ok_or_else(|| {
             let message = "there is no trained ranker; run `whyrank train`";
@@ -153,10 +154,12 @@ impl Reranker {
                 let best =
                     (0..items.len()).rev().max_by(|l, r| response(*l).total_cmp(&response(*r)));
                 let Some(best) = best else { continue };
-                let contributions = if accounted {
-                    rank::account(&reranker, &models, &retrieved, &ranked, vec![best])?.pop()
-                } else {
-                    None
+                let contributions = match accounted {
+                    Some(kind) => {
+                        rank::account(&reranker, &models, &retrieved, &ranked, kind, vec![best])?
+                            .pop()
+                    }
+                    None => None,
                 };
                 responses.push(Response {
                     user,

@@ -25,7 +25,7 @@ use whyrank_plugin::{Candidate, Codes, ExplanationState, ItemId};
 
 pub(crate) use batch::{CampaignItem, Response};
 pub use feature_log::FeatureLogSettings;
-pub(crate) use place::{Placed, Variant};
+pub(crate) use place::{Placed, Reconsidered, Variant};
 pub use request::{
     ContributionsView, Degradation, GivenInteraction, Reasons, RecommendRequest, RecommendResponse,
     Recommendation, StageReport,
@@ -63,7 +63,7 @@ pub struct RerankSettings {
     pub exclude_seen: bool,
     /// Whether texts and contributions come with the results.
     pub explain: bool,
-    /// What candidates are ordered by.
+    /// What candidates are ordered by: `response`, `like` or `rating`.
     pub score: ScoreKind,
     /// How far texts may move a score from what it is without them: the like-probability by this much, the
     /// rating by this share of twice the way from a dislike to a like. 1 is no bound.
@@ -74,9 +74,12 @@ pub struct RerankSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScoreKind {
-    /// The probability of a like.
+    /// The probability that the consumer takes the item up, times that of a like then. Where the ranker
+    /// does not know who takes items up, the probability of a like.
+    Response,
+    /// The probability of a like, of an item that was taken up.
     Like,
-    /// The predicted rating.
+    /// The predicted rating of an item that was taken up.
     Rating,
 }
 
@@ -91,7 +94,7 @@ impl Default for RerankSettings {
             deadline_milliseconds: 200,
             exclude_seen: true,
             explain: true,
-            score: ScoreKind::Like,
+            score: ScoreKind::Response,
             // On MovieLens-100k codes move the like-probability of honest candidates by 0.04 in the
             // median, 0.15 at 99 %, 0.20 at 99.9 % and 0.29 at most (8,000 candidates of 40 consumers;
             // 4 are beyond the bound), those of hostile texts by up to 0.60.
@@ -241,6 +244,11 @@ impl Reranker {
                 ExplanationState::Written | ExplanationState::Absent => {}
             }
         }
+    }
+
+    /// What candidates are ordered by.
+    pub(crate) fn score(&self) -> ScoreKind {
+        self.settings.score
     }
 
     /// How far texts may move a score.

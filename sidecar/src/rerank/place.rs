@@ -20,6 +20,9 @@ pub(crate) struct Placed {
     pub(crate) user: UserId,
     /// What the item is ranked by.
     pub(crate) value: f32,
+    /// What the consumer is predicted to think of it, which reasons move: the probability of a like, or
+    /// the rating where that is ranked by.
+    pub(crate) judgement: f32,
     /// Its place among the candidates, from 1.
     pub(crate) rank: usize,
     /// The codes that it was scored with.
@@ -31,6 +34,15 @@ pub(crate) struct Placed {
     /// The other candidates: what they are ranked by, and whether they stand before the item in the
     /// retrieval order, which decides between equals.
     others: Vec<(ItemId, f32, bool)>,
+}
+
+/// What other reasons would make of an item.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reconsidered {
+    /// What it would be ranked by.
+    pub(crate) value: f32,
+    /// What the consumer would be predicted to think of it.
+    pub(crate) judgement: f32,
 }
 
 /// The reasons that an item is scored with in place of its own; none is their training mean.
@@ -64,10 +76,10 @@ impl Placed {
 }
 
 impl Reranker {
-    /// The least and the greatest number that items are usually ranked by.
-    pub(crate) fn score_bounds(&self) -> (f64, f64) {
+    /// The least and the greatest judgement.
+    pub(crate) fn judgement_bounds(&self) -> (f64, f64) {
         match self.settings.score {
-            ScoreKind::Like => (0.0, 1.0),
+            ScoreKind::Response | ScoreKind::Like => (0.0, 1.0),
             ScoreKind::Rating => {
                 let (low, high) = (self.scale.dislike_to, self.scale.like_from);
                 let margin = high - low;
@@ -111,7 +123,8 @@ impl Reranker {
                 let ranking = rank::rank_recalled(&reranker, &models, &one, codes, 0)?;
                 let item = one.items.iter().position(|found| found.candidate.item == id);
                 let (Some(user), Some(place)) = (one.user_id(), item) else { continue };
-                let account = rank::account(&reranker, &models, &one, &ranking, vec![place])?;
+                let kind = reranker.settings.score;
+                let account = rank::account(&reranker, &models, &one, &ranking, kind, vec![place])?;
                 let Some(contributions) = account.first().copied() else { continue };
                 let rank = ranking.order.iter().position(|found| *found == place).unwrap_or(0) + 1;
                 let others = one.items.iter().zip(&ranking.values).enumerate();
@@ -121,6 +134,7 @@ impl Reranker {
                 placed.push(Placed {
                     user,
                     value: ranking.values[place],
+                    judgement: kind.judgement(ranking.scores[place]),
                     rank,
                     codes: ranking.codes[place].clone(),
                     contributions,
@@ -134,7 +148,7 @@ impl Reranker {
         Ok(tokio::task::spawn_blocking(work).await.context("placing an item")??)
     }
 
-    /// What the item would be ranked by with other reasons, one number a variant. Pure computation.
+    /// What other reasons would make of the item, one answer a variant. Pure computation.
     ///
     /// # Errors
     /// When there is no trained ranker, or a code does not fit.
@@ -142,12 +156,17 @@ impl Reranker {
         &self,
         placed: &Placed,
         variants: &[Variant<'_>],
-    ) -> Result<Vec<f32>, ApiError> {
+    ) -> Result<Vec<Reconsidered>, ApiError> {
         let models = self.models.current().ok_or_else(no_ranker)?;
         let kind = self.settings.score;
         let codes = variants.iter().map(|variant| (variant.positive, variant.negative));
-        let scores = rank::with_codes(self, &models, &placed.consumer, &placed.item, codes)?;
-        Ok(scores.into_iter().map(|score| kind.of(score)).collect())
+        let (scores, take_up) =
+            rank::with_codes(self, &models, &placed.consumer, &placed.item, codes)?;
+        let reconsidered = scores.into_iter().map(|score| Reconsidered {
+            value: kind.of(score, take_up),
+            judgement: kind.judgement(score),
+        });
+        Ok(reconsidered.collect())
     }
 
     /// What a recommendation for this consumer would have as candidates.

@@ -48,8 +48,7 @@ pub(super) fn rank(
     clock.lap("complete", format!("{} predicted", completed.predicted()));
     let mut ranking = score(reranker, models, retrieved, completed)?;
     clock.lap("rank", format!("{} candidates in one run", ranking.order.len()));
-    ranking.contributions =
-        account(reranker, models, retrieved, &ranking, ranking.first(accounted))?;
+    ranking.contributions = accounts(reranker, models, retrieved, &ranking, accounted)?;
     clock.lap("account", format!("{} results", ranking.contributions.len()));
     reranker.observers.ranked(models, retrieved, &ranking);
     Ok(ranking)
@@ -66,9 +65,20 @@ pub(super) fn rank_recalled(
 ) -> Result<Ranking, Fault> {
     let completed = complete(models, retrieved, stored)?;
     let mut ranking = score(reranker, models, retrieved, completed)?;
-    ranking.contributions =
-        account(reranker, models, retrieved, &ranking, ranking.first(accounted))?;
+    ranking.contributions = accounts(reranker, models, retrieved, &ranking, accounted)?;
     Ok(ranking)
+}
+
+/// The account of the first places, of the score that was ordered by.
+fn accounts(
+    reranker: &Reranker,
+    models: &RerankModels,
+    retrieved: &Retrieved,
+    ranking: &Ranking,
+    accounted: usize,
+) -> Result<Vec<Contributions>, Fault> {
+    let kind = reranker.settings.score;
+    account(reranker, models, retrieved, ranking, kind, ranking.first(accounted))
 }
 
 /// Stage 4: all candidates in one run.
@@ -87,22 +97,25 @@ fn score(
     let consumer = retrieved.consumer.input(&rows);
     let scores = reranker.bound().scores(&models.ranker, &consumer, inputs)?;
     let kind = reranker.settings.score;
-    let values: Vec<f32> = scores.iter().map(|score| kind.of(*score)).collect();
+    let take_ups: Vec<Option<f32>> =
+        contexts.iter().map(|context| models.ranker.take_up(context)).collect();
+    let both = scores.iter().zip(&take_ups);
+    let values: Vec<f32> = both.map(|(score, take_up)| kind.of(*score, *take_up)).collect();
     if let Some(place) = values.iter().position(|value| !value.is_finite()) {
         let item = &retrieved.items[place].external_id;
         return Err(Fault::model(format!("the score of item {item} is not a finite number")));
     }
     let order = order(&values);
-    let take_ups = contexts.iter().map(|context| models.ranker.take_up(context)).collect();
     Ok(Ranking { order, scores, values, states, contributions: Vec::new(), codes, take_ups })
 }
 
-/// Stage 5: the account of some candidates, by their places in the retrieval order.
+/// Stage 5: the account of one kind of score of some candidates, by their places in the retrieval order.
 pub(super) fn account(
     reranker: &Reranker,
     models: &RerankModels,
     retrieved: &Retrieved,
     ranking: &Ranking,
+    kind: ScoreKind,
     places: Vec<usize>,
 ) -> Result<Vec<Contributions>, Fault> {
     if places.is_empty() {
@@ -118,24 +131,23 @@ pub(super) fn account(
     let rows = retrieved.consumer.history_rows();
     let consumer = retrieved.consumer.input(&rows);
     let contributions = models.ranker.contributions(&consumer, &first).map_err(Fault::model)?;
-    let kind = reranker.settings.score;
-    let shown = places.iter().map(|place| ranking.values[*place]);
-    Ok(contributions
-        .iter()
-        .zip(shown)
-        .map(|(account, shown)| kind.account(account, shown))
-        .collect())
+    let usual = models.ranker.usual_take_up();
+    let accounts = contributions.iter().zip(&places).map(|(account, place)| {
+        let take_up = ranking.take_ups[*place].zip(usual);
+        kind.account(account, ranking.scores[*place], take_up)
+    });
+    Ok(accounts.collect())
 }
 
-/// The scores of one item with several codes; an absent one is the training mean. The bound on the
-/// influence of texts holds for them too.
+/// The scores of one item with several codes, and whether the consumer takes it up, which codes do not
+/// change. An absent code is the training mean. The bound on the influence of texts holds for them too.
 pub(super) fn with_codes<'a>(
     reranker: &Reranker,
     models: &RerankModels,
     consumer: &ConsumerState,
     item: &'a RetrievedItem,
     codes: impl Iterator<Item = (Option<&'a [f32]>, Option<&'a [f32]>)>,
-) -> Result<Vec<Score>, Fault> {
+) -> Result<(Vec<Score>, Option<f32>), Fault> {
     let context = features::context(consumer, &item.vector, item.statistics, reranker.scale);
     let inputs: Vec<CandidateInput<'_>> = codes
         .map(|(positive, negative)| CandidateInput {
@@ -146,7 +158,8 @@ pub(super) fn with_codes<'a>(
         })
         .collect();
     let rows = consumer.history_rows();
-    reranker.bound().scores_of_one(&models.ranker, &consumer.input(&rows), inputs)
+    let scores = reranker.bound().scores_of_one(&models.ranker, &consumer.input(&rows), inputs)?;
+    Ok((scores, models.ranker.take_up(&context)))
 }
 
 fn contexts(reranker: &Reranker, retrieved: &Retrieved) -> Vec<Vec<f32>> {
@@ -266,30 +279,52 @@ fn complete(
 
 impl ScoreKind {
     /// The number that candidates are ordered by.
-    pub(super) fn of(self, score: Score) -> f32 {
+    pub(crate) fn of(self, score: Score, take_up: Option<f32>) -> f32 {
         match self {
-            Self::Like => score.like,
+            Self::Response => score.like * take_up.unwrap_or(1.0),
+            Self::Like | Self::Rating => self.judgement(score),
+        }
+    }
+
+    /// What the consumer is predicted to think of the item once it is taken up, which is all that
+    /// reasons have a say in.
+    pub(super) fn judgement(self, score: Score) -> f32 {
+        match self {
+            Self::Response | Self::Like => score.like,
             Self::Rating => score.rating,
         }
     }
 
-    /// The account of the score that is shown. What the bound took off it is taken off the two sides of
-    /// the explanation, by their weight, so that base and shares still add up to it.
-    fn account(self, account: &ranker::Contributions, shown: f32) -> Contributions {
+    /// The account of a bounded score, with its take-up and the usual one. What the bound took off is
+    /// taken off the two sides of the explanation, by their weight, so that base and shares still add up.
+    ///
+    /// Take-up is a factor on the whole: every share is multiplied by it. It is known from the context
+    /// features, so that the context also has what an unusual take-up does to the base.
+    fn account(
+        self,
+        account: &ranker::Contributions,
+        score: Score,
+        take_up: Option<(f32, f32)>,
+    ) -> Contributions {
         let shares = match self {
-            Self::Like => account.like,
+            Self::Response | Self::Like => account.like,
             Self::Rating => account.rating,
         };
-        let drawn_back = shown - self.of(account.score);
+        let (factor, usual) = match self {
+            Self::Response => take_up.unwrap_or((1.0, 1.0)),
+            Self::Like | Self::Rating => (1.0, 1.0),
+        };
+        let base = self.judgement(account.base);
+        let drawn_back = self.judgement(score) - self.judgement(account.score);
         let (positive, negative) = (shares.positive.abs(), shares.negative.abs());
         let weight = if positive + negative > 0.0 { positive / (positive + negative) } else { 0.5 };
         Contributions {
-            base: self.of(account.base),
-            user_item: shares.user_item,
-            positive: shares.positive + drawn_back * weight,
-            negative: shares.negative + drawn_back * (1.0 - weight),
-            history: shares.history,
-            context: shares.context,
+            base: base * usual,
+            user_item: shares.user_item * factor,
+            positive: (shares.positive + drawn_back * weight) * factor,
+            negative: (shares.negative + drawn_back * (1.0 - weight)) * factor,
+            history: shares.history * factor,
+            context: shares.context * factor + base * (factor - usual),
         }
     }
 }
@@ -310,6 +345,34 @@ mod tests {
             sorted.sort_unstable();
             prop_assert_eq!(sorted, (0..scores.len()).collect::<Vec<_>>());
             prop_assert!(order.windows(2).all(|pair| scores[pair[0]] >= scores[pair[1]]));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_account_adds_up_to_what_was_ordered_by(
+            shares in prop::array::uniform5(-0.2_f32..0.2), base in 0.0_f32..1.0,
+            like in 0.0_f32..1.0, take_up in 0.0_f32..1.0, usual in 0.0_f32..1.0,
+        ) {
+            let [user_item, positive, negative, history, context] = shares;
+            let own = ranker::GroupShares { user_item, positive, negative, history, context };
+            let sum = base + shares.iter().sum::<f32>();
+            let account = ranker::Contributions {
+                score: Score { rating: sum, like: sum },
+                base: Score { rating: base, like: base },
+                rating: own,
+                like: own,
+            };
+            let score = Score { rating: like, like };
+            for kind in [ScoreKind::Response, ScoreKind::Like, ScoreKind::Rating] {
+                for take_up in [None, Some((take_up, usual))] {
+                    let told = kind.account(&account, score, take_up);
+                    let parts = [told.user_item, told.positive, told.negative, told.history, told.context];
+                    let wanted = kind.of(score, take_up.map(|(own, _)| own));
+                    let sum = told.base + parts.iter().sum::<f32>();
+                    prop_assert!((sum - wanted).abs() < 1e-5, "{kind:?}: {sum} of {wanted}");
+                }
+            }
         }
     }
 

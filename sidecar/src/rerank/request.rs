@@ -79,8 +79,11 @@ pub struct Recommendation {
     pub score: Option<f32>,
     /// The predicted rating; absent when degraded.
     pub rating: Option<f32>,
-    /// The predicted probability of a like; absent when degraded.
+    /// The predicted probability of a like, of an item that was taken up; absent when degraded.
     pub like: Option<f32>,
+    /// The predicted probability that the consumer takes the item up in the next while; absent when
+    /// degraded, or if the ranker was trained without.
+    pub take_up: Option<f32>,
     /// Qdrant's score of the candidate.
     pub retrieval_score: f32,
     /// Where the explanation codes came from: `written`, `stale` (written, but profile, prompt or model

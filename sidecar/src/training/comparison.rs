@@ -132,7 +132,7 @@ pub struct ComparisonOutcome {
 
 /// The examples of one comparison: training and validation first, the test after them.
 pub(super) struct Examples<'a> {
-    learned: &'a Known,
+    pub(super) learned: &'a Known,
     pub(super) complete: &'a Known,
     pub(super) pairs: Vec<Example<'a>>,
     /// The first place of the test.
@@ -152,8 +152,8 @@ impl Examples<'_> {
 }
 
 impl Trainer {
-    /// Compares all arms on the store's interactions against `test`. Vectors must be learned and
-    /// indexed; explanations that are missing are written with `writer`.
+    /// Compares arms on the store's interactions against `test`. Vectors must be learned and indexed;
+    /// explanations that are missing are written with `writer`.
     ///
     /// # Errors
     /// When there are too few pairs, the store or the writer fails, or a stop was asked for.
@@ -161,6 +161,7 @@ impl Trainer {
         &self,
         test: &[(UserId, HistoryEntry)],
         writer: &PairWriter,
+        wanted: &[Arm],
         ordering: &OrderingSettings,
         seed: u64,
     ) -> Result<ComparisonOutcome> {
@@ -172,8 +173,12 @@ impl Trainer {
         let (explained, written_by_llm) = self.write_all(&examples, &items, writer).await?;
         let codes = |texts: &[[String; 2]]| self.codes_of(texts, &examples, seed);
         let explained = codes(&explained)?;
-        let profiles = codes(&plain_profiles(&examples, &items, self)?)?;
-        let templates = if writer.is_template() {
+        let profiles = if wanted.contains(&Arm::Profile) {
+            codes(&plain_profiles(&examples, &items, self)?)?
+        } else {
+            Vec::new()
+        };
+        let templates = if writer.is_template() || !wanted.contains(&Arm::Template) {
             None
         } else {
             Some(codes(&templates(&examples, &items, writer).await?)?)
@@ -183,11 +188,11 @@ impl Trainer {
         let actual: Vec<f32> = tested.iter().map(|example| example.entry.rating).collect();
         let like_from = self.settings.rating_scale().like_from;
         let liked: Vec<bool> = actual.iter().map(|rating| *rating >= like_from).collect();
-        let mut ordering = Ordering::retrieve(ordering, &examples, like_from);
+        let mut ordering = Ordering::retrieve(ordering, self, &examples)?;
         let explainer = |codes: &[Codes]| self.explainer_of(&examples, codes, seed);
         let usual = explainer(&explained)?;
-        let mut arms = Vec::with_capacity(Arm::ALL.len());
-        for arm in Arm::ALL {
+        let mut arms = Vec::with_capacity(wanted.len());
+        for arm in Arm::ALL.into_iter().filter(|arm| wanted.contains(arm)) {
             let (codes, own) = match (arm, &templates) {
                 (Arm::Template, None) => continue,
                 (Arm::Template, Some(templates)) => (templates, Some(explainer(templates)?)),

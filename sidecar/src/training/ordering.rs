@@ -19,6 +19,7 @@ use super::Trainer;
 use super::comparison::{Arm, Examples};
 use super::ranking::Example;
 use crate::features;
+use crate::rerank::ScoreKind;
 
 /// What retrieved candidates are judged by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +66,8 @@ struct Query {
     candidates: Vec<ItemId>,
     /// Whether each candidate was liked later.
     liked: Vec<bool>,
+    /// Whether the consumer takes each candidate up; none where that was not learned.
+    take_ups: Vec<Option<f32>>,
     /// Items liked later, found or not.
     total: usize,
 }
@@ -72,6 +75,8 @@ struct Query {
 /// Retrieves once and has every arm order the same candidates.
 pub(super) struct Ordering {
     settings: OrderingSettings,
+    /// What is ordered by, as an answer would be.
+    kind: ScoreKind,
     queries: Vec<Query>,
     orders: Vec<OrderOutcome>,
 }
@@ -80,9 +85,18 @@ impl Ordering {
     /// Retrieves for consumers of the test part; none if nobody liked anything there.
     pub(super) fn retrieve(
         settings: &OrderingSettings,
+        trainer: &Trainer,
         examples: &Examples<'_>,
-        like_from: f32,
-    ) -> Option<Self> {
+    ) -> Result<Option<Self>> {
+        let kind = trainer.settings.rerank.score;
+        let like_from = trainer.settings.rating_scale().like_from;
+        let take_up = match kind {
+            ScoreKind::Response if settings.consumers > 0 => {
+                let training = &examples.pairs[..examples.test];
+                trainer.learn_take_up(examples.learned, training)?.map(|(model, _)| model)
+            }
+            _ => None,
+        };
         let mut later: std::collections::BTreeMap<usize, Vec<ItemId>> =
             std::collections::BTreeMap::new();
         for example in &examples.pairs[examples.test..] {
@@ -93,16 +107,26 @@ impl Ordering {
         let mut users: Vec<usize> = later.keys().copied().collect();
         users.shuffle(&mut StdRng::seed_from_u64(0));
         users.truncate(settings.consumers);
-        let queries: Vec<Query> = users
+        let mut queries: Vec<Query> = users
             .into_iter()
             .map(|user| query(examples, user, &later[&user], settings.candidates))
             .collect();
-        let own = outcome(settings, &queries, None, |_| Ok(None)).ok()?;
-        (!queries.is_empty()).then(|| Self {
+        if let Some(take_up) = take_up {
+            for query in &mut queries {
+                let pairs = trainer.pairs_of(examples, query);
+                let contexts = pairs.iter().map(|pair| trainer.inputs(examples.complete, pair));
+                query.take_ups = contexts
+                    .map(|inputs| inputs.map(|(_, _, context)| Some(take_up.probability(&context))))
+                    .collect::<Result<_>>()?;
+            }
+        }
+        let own = outcome(settings, &queries, None, |_| Ok(None))?;
+        Ok((!queries.is_empty()).then(|| Self {
             settings: settings.clone(),
+            kind,
             queries,
             orders: vec![own],
-        })
+        }))
     }
 
     /// Reranks with one arm.
@@ -121,7 +145,7 @@ impl Ordering {
             if arm == Arm::Shuffled {
                 codes.shuffle(&mut random);
             }
-            trainer.likes(examples, query, &codes, ranker).map(Some)
+            trainer.values(examples, query, self.kind, &codes, ranker).map(Some)
         })?;
         self.orders.push(order);
         Ok(())
@@ -152,7 +176,8 @@ fn query(examples: &Examples<'_>, user: usize, later: &[ItemId], candidates: usi
     near.truncate(candidates);
     let candidates: Vec<ItemId> = near.into_iter().map(|(_, id)| id).collect();
     let liked = candidates.iter().map(|id| later.contains(id)).collect();
-    Query { user, candidates, liked, total: later.len() }
+    let take_ups = vec![None; candidates.len()];
+    Query { user, candidates, liked, take_ups, total: later.len() }
 }
 
 /// Judges one order; `scores` gives none for that of retrieval.
@@ -230,11 +255,26 @@ impl Trainer {
         Ok(TrainedExplainer::train(&known, &settings, self.progress.as_ref())?)
     }
 
-    /// The predicted like of each candidate.
-    fn likes(
+    /// The query's candidates as pairs whose rating nobody knows.
+    fn pairs_of<'a>(&self, examples: &'a Examples<'_>, query: &Query) -> Vec<Example<'a>> {
+        let learner = &examples.complete.learners[query.user];
+        let time = learner.sorted.last().map_or(0, |entry| entry.time);
+        let pairs = query.candidates.iter().map(|item| Example {
+            user: query.user,
+            before: &learner.sorted,
+            // The rating is the label, which a prediction does not look at.
+            entry: HistoryEntry { item: *item, rating: 0.0, time },
+            validation: false,
+        });
+        pairs.collect()
+    }
+
+    /// What each candidate is ordered by.
+    fn values(
         &self,
         examples: &Examples<'_>,
         query: &Query,
+        kind: ScoreKind,
         codes: &[Codes],
         ranker: &TrainedRanker,
     ) -> Result<Vec<f32>> {
@@ -243,15 +283,10 @@ impl Trainer {
             self.settings.autoencoder.code,
         );
         let mut rows = RankerExamples::new(shape, self.settings.ranker.history_length);
-        let learner = &examples.complete.learners[query.user];
-        let time = learner.sorted.last().map_or(0, |entry| entry.time);
-        for (item, codes) in query.candidates.iter().zip(codes) {
-            // The rating is the label, which a prediction does not look at.
-            let entry = HistoryEntry { item: *item, rating: 0.0, time };
-            let example =
-                Example { user: query.user, before: &learner.sorted, entry, validation: false };
-            self.push(&mut rows, examples.complete, &example, codes)?;
+        for (pair, codes) in self.pairs_of(examples, query).iter().zip(codes) {
+            self.push(&mut rows, examples.complete, pair, codes)?;
         }
-        Ok(ranker.predict(&rows)?.into_iter().map(|score| score.like).collect())
+        let scores = ranker.predict(&rows)?.into_iter().zip(&query.take_ups);
+        Ok(scores.map(|(score, take_up)| kind.of(score, *take_up)).collect())
     }
 }

@@ -3,7 +3,6 @@
 //! in the store; otherwise the live version stays.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -16,6 +15,7 @@ use super::{
     VersionSummary,
 };
 use crate::artifacts::{self, RerankModels};
+use crate::hangups::{Due, Hangups};
 use crate::metrics::Metrics;
 
 /// What a switch did.
@@ -128,22 +128,12 @@ impl ModelKeeper {
     }
 
     /// Looks again and again, and at every SIGHUP, until the process stops.
-    pub(crate) async fn follow(self, shutdown: CancellationToken) {
+    pub(crate) async fn follow(self, mut hangups: Hangups, shutdown: CancellationToken) {
         let seconds = self.inner.settings.poll_seconds;
-        let mut hangups = hangups();
         let mut told: Option<String> = None;
         loop {
-            let pause = async {
-                match seconds {
-                    0 => std::future::pending().await,
-                    seconds => tokio::time::sleep(Duration::from_secs(seconds)).await,
-                }
-            };
-            let asked = tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = pause => false,
-                () = hangups.next() => true,
-            };
+            let Some(due) = hangups.due(seconds, &shutdown).await else { return };
+            let asked = due == Due::Asked;
             // What stays wrong is told once, and again when somebody asks.
             let fault = self.look(asked).await.err().map(|error| format!("{error:#}"));
             if let Some(fault) =
@@ -208,31 +198,4 @@ fn fits_store(version: &str, manifest: &Manifest, started: Option<&Manifest>) ->
          `whyrank models activate {version} --index`, which writes them into the store, and start it again"
     );
     Ok(())
-}
-
-/// The SIGHUPs that come.
-struct Hangups {
-    #[cfg(unix)]
-    signal: Option<tokio::signal::unix::Signal>,
-}
-
-fn hangups() -> Hangups {
-    Hangups {
-        #[cfg(unix)]
-        signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
-            .inspect_err(|error| tracing::warn!(%error, "SIGHUP cannot be heard"))
-            .ok(),
-    }
-}
-
-impl Hangups {
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        if let Some(signal) = &mut self.signal
-            && signal.recv().await.is_some()
-        {
-            return;
-        }
-        std::future::pending().await
-    }
 }

@@ -4,11 +4,10 @@ use std::str::FromStr;
 
 use axum::extract::Query;
 use axum::http::Uri;
-use whyrank_models::progress::Silent;
 
 use super::super::{ApiError, Cause};
+use crate::audience::AudienceRequest;
 use crate::audience::export::Format;
-use crate::audience::{AudienceRequest, AudienceResponse, export};
 
 /// The fields of a query, in their order; a name may stand more than once.
 #[derive(Debug, Default)]
@@ -94,28 +93,6 @@ impl Fields {
             ApiError::new(Cause::Invalid, message)
         })
     }
-}
-
-/// An audience as a file: what its name ends with, its media type, its bytes.
-///
-/// # Errors
-/// When it cannot be written.
-pub(super) async fn exported(
-    answer: AudienceResponse,
-    format: Format,
-) -> Result<(&'static str, &'static str, Vec<u8>), ApiError> {
-    let (ending, media) = match format {
-        Format::Csv => ("csv", "text/csv; charset=utf-8"),
-        Format::Jsonl => ("jsonl", "application/x-ndjson"),
-        Format::Parquet => ("parquet", "application/vnd.apache.parquet"),
-    };
-    // Bounded by `audience.maximum_limit`; compressing it must not hold up other requests.
-    let bytes = tokio::task::spawn_blocking(move || {
-        let mut bytes = Vec::new();
-        export::write(&answer, format, &mut bytes, &Silent).map(|()| bytes)
-    });
-    let bytes = bytes.await.map_err(anyhow::Error::from)??;
-    Ok((ending, media, bytes))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub use sessions::ConsoleSettings;
 pub(super) use sessions::Sessions;
 
 use self::sessions::{encrypted, given_token, no_cookie, same_origin};
+use super::audit::{self, Asked};
 use super::authentication::{Caller, given_key};
 use super::callers::{Known, held};
 use super::{Api, ApiError, Cause};
@@ -59,14 +60,10 @@ impl Visitor {
     /// Refuses whose role does not reach the route that a page shows.
     fn require(&self, route: &str) -> Result<(), ApiError> {
         match &self.caller {
-            Some(caller) if !caller.role.may(route) => Err(ApiError::new(
-                Cause::Forbidden,
-                format!(
-                    "key {:?} has the role `{}`, which does not reach this page",
-                    caller.name,
-                    caller.role.name()
-                ),
-            )),
+            Some(caller) if !caller.role.may(route) => {
+                let message = caller.role.refusal(&caller.name, route, "this page");
+                Err(ApiError::new(Cause::Forbidden, message))
+            }
             _ => Ok(()),
         }
     }
@@ -180,7 +177,9 @@ async fn enter(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     let by_key = || given_key(headers).and_then(|given| api.inner.callers.find(given));
     let by_key = || by_key().map(|known| (Caller::of(&known.key), known.allowance));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let Some((caller, allowance)) = session.or_else(by_key) else {
+    let found = session.or_else(by_key);
+    let asked = Asked::of(&mut request, api.inner.settings.audit_characters);
+    let Some((caller, allowance)) = found else {
         let next = request.uri().path_and_query().filter(|_| method == Method::GET);
         let next = next.map(|next| next.as_str().to_owned()).unwrap_or_default();
         return login_page(&next, None, StatusCode::UNAUTHORIZED);
@@ -197,7 +196,7 @@ async fn enter(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     request.extensions_mut().insert(Visitor { caller: Some(caller), signed_in });
     let response = held(next.run(request).await, place);
     let status = response.status().as_u16();
-    tracing::info!(target: "whyrank::audit", key, role, %method, path, status);
+    tracing::info!(target: audit::TARGET, key, role, %method, path, asked = asked.text(), status);
     response
 }
 
@@ -222,7 +221,7 @@ async fn sign_in(
     let refused = |cause: Cause, next: &str, message: String| {
         let (outcome, status, _) = cause.row();
         counted(outcome);
-        tracing::warn!(target: "whyrank::audit", path = "/console/login", outcome, message);
+        tracing::warn!(target: audit::TARGET, path = "/console/login", outcome, message);
         login_page(next, Some(("Not signed in", message)), status)
     };
     let form = match form {
@@ -246,7 +245,7 @@ async fn sign_in(
         api.inner.sessions.end(old);
     }
     counted("ok");
-    tracing::info!(target: "whyrank::audit", key = key.name, role = key.role.name(), "signed in");
+    tracing::info!(target: audit::TARGET, key = key.name, role = key.role.name(), "signed in");
     let cookie = api.inner.sessions.cookie(&token, encrypted(&headers));
     let next = if safe(&form.next) { form.next.as_str() } else { "/console" };
     see(next, Some(&cookie))

@@ -3,16 +3,17 @@
 
 use axum::Extension;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
 use minijinja::{Value, context};
 use whyrank_plugin::{Filter, ItemRecord, Scroll, Selection, UserRecord};
 
-use super::fields::{Fields, exported};
+use super::fields::Fields;
 use super::{Frame, PAGES, Visitor, error_page, page, see, title};
 use crate::access::KeyRole;
 use crate::audience::AudienceResponse;
 use crate::compare::{CompareRequest, CompareResponse};
+use crate::http::audience_export::streamed;
 use crate::http::json::Json;
 use crate::http::{Api, ApiError, Cause, audience as audiences, compare as compares};
 use crate::http::{insights, recommend};
@@ -180,17 +181,10 @@ pub(super) async fn export(
             ApiError::new(Cause::Invalid, "give `items` or a `campaign` to export an audience of")
         };
         let answer = reached(&api, &visitor, &fields).await?.ok_or_else(nothing)?;
-        exported(answer, format).await
+        Ok(streamed(answer, format))
     };
-    match file.await {
-        Ok((ending, media, bytes)) => {
-            let name = format!("attachment; filename=\"audience.{ending}\"");
-            let headers =
-                [(header::CONTENT_TYPE, media.to_owned()), (header::CONTENT_DISPOSITION, name)];
-            (headers, bytes).into_response()
-        }
-        Err(error) => error_page(&Frame::new(&visitor, "/console/audience"), &error),
-    }
+    let refused = |error| error_page(&Frame::new(&visitor, "/console/audience"), &error);
+    file.await.unwrap_or_else(refused)
 }
 
 /// Why an item ranks where it ranks.
