@@ -1,10 +1,11 @@
 //! API keys and their roles, through the real binary: who gets in, who is refused and told why, and
-//! what a key for campaigns does not see.
+//! what a key for campaigns does not see; over the embedded engine, and over a real Qdrant server where there
+//! is one.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use whyrank_tests::Installation;
+use whyrank_tests::{Installation, RealQdrant};
 
 /// A role and the key that was made for it.
 struct Made {
@@ -34,8 +35,25 @@ async fn answer(request: RequestBuilder) -> Result<(StatusCode, Value)> {
 
 #[tokio::test]
 async fn every_role_reaches_its_own_routes_and_is_told_why_not_others() -> Result<()> {
-    let installation = Installation::trained()?;
-    let keys = with_keys(&installation)?;
+    roles_hold(&Installation::trained()?).await
+}
+
+#[tokio::test]
+async fn a_campaign_key_sees_consumers_but_no_text_about_one() -> Result<()> {
+    campaigns_see_no_histories(&Installation::trained()?).await
+}
+
+#[tokio::test]
+async fn roles_hold_over_a_real_server() -> Result<()> {
+    let Some(real) = RealQdrant::named() else { return Ok(()) };
+    let (installation, _) = Installation::in_server(&real.grpc, &real.rest)?;
+    roles_hold(&installation).await?;
+    let (installation, _) = Installation::in_server(&real.grpc, &real.rest)?;
+    campaigns_see_no_histories(&installation).await
+}
+
+async fn roles_hold(installation: &Installation) -> Result<()> {
+    let keys = with_keys(installation)?;
     let server = installation.serve(&["--role", "api"])?;
     let client = Client::new();
     let post = |path: &str, body: &Value| client.post(format!("{}{path}", server.url)).json(body);
@@ -85,10 +103,8 @@ async fn every_role_reaches_its_own_routes_and_is_told_why_not_others() -> Resul
     Ok(())
 }
 
-#[tokio::test]
-async fn a_campaign_key_sees_consumers_but_no_text_about_one() -> Result<()> {
-    let installation = Installation::trained()?;
-    let keys = with_keys(&installation)?;
+async fn campaigns_see_no_histories(installation: &Installation) -> Result<()> {
+    let keys = with_keys(installation)?;
     let server = installation.serve(&["--role", "api"])?;
     let url = format!("{}/v1/audiences", server.url);
     // Words find consumers by the explanations that are written about what they know.

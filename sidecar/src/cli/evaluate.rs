@@ -168,6 +168,7 @@ fn fingerprint(
         "arms": settings.evaluation.arms,
         "ordering": settings.evaluation.ordering,
         "score": settings.rerank.score,
+        "bound": settings.rerank.maximum_text_influence,
         "ratings": settings.ratings,
         "evidence": settings.evidence,
         "generator": format!("{kind:?}"),

@@ -5,17 +5,23 @@
 use whyrank_models::ranker::{CandidateInput, ConsumerInput, Ranker, Score};
 
 use super::Fault;
+use crate::features::RatingScale;
 
 /// The bound.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bound {
+pub(crate) struct Bound {
     /// The most that the like-probability moves; the rating moves by this share of its scale.
-    pub(super) most: f32,
+    most: f32,
     /// The width of the scale of ratings.
-    pub(super) scale: f32,
+    scale: f32,
 }
 
 impl Bound {
+    /// The bound of `rerank.maximum_text_influence`.
+    pub(crate) fn new(most: f32, scale: RatingScale) -> Self {
+        Self { most, scale: 2.0 * (scale.like_from - scale.dislike_to) }
+    }
+
     /// Whether it is switched off: a probability cannot move by more than 1.
     fn is_open(self) -> bool {
         self.most >= 1.0
@@ -37,10 +43,16 @@ impl Bound {
         }
         let mut scores = ranker.score(consumer, &rows).map_err(Fault::model)?;
         let without = scores.split_off(count);
-        for (score, without) in scores.iter_mut().zip(&without) {
-            *score = self.limited(*score, *without);
+        Ok(self.all_limited(scores, &without))
+    }
+
+    /// Scores drawn back to the bound, each from its own without codes.
+    pub(crate) fn all_limited(self, scores: Vec<Score>, without: &[Score]) -> Vec<Score> {
+        if self.is_open() {
+            return scores;
         }
-        Ok(scores)
+        let both = scores.into_iter().zip(without);
+        both.map(|(score, without)| self.limited(score, *without)).collect()
     }
 
     /// The same for one candidate with several codes, whose score without codes is one.
@@ -55,7 +67,8 @@ impl Bound {
         rows.push(without);
         let mut scores = ranker.score(consumer, &rows).map_err(Fault::model)?;
         let Some(without) = scores.pop() else { return Ok(scores) };
-        Ok(scores.into_iter().map(|score| self.limited(score, without)).collect())
+        let without = vec![without; scores.len()];
+        Ok(self.all_limited(scores, &without))
     }
 
     /// A score drawn back to the bound: both numbers by the same share of their way, the smaller of what
@@ -69,7 +82,7 @@ impl Bound {
         let like = share(score.like, without.like, self.most);
         let rating = share(score.rating, without.rating, self.most * self.scale);
         let share = like.min(rating);
-        if self.is_open() || share >= 1.0 {
+        if share >= 1.0 {
             return score;
         }
         let back = |moved: f32, from: f32| from + (moved - from) * share;

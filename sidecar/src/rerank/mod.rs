@@ -25,6 +25,7 @@ use whyrank_plugin::{Candidate, Codes, ExplanationState, ItemId};
 
 pub(crate) use batch::{CampaignItem, Response};
 pub use feature_log::FeatureLogSettings;
+pub(crate) use influence::Bound;
 pub(crate) use place::{Placed, Reconsidered, Variant};
 pub use request::{
     ContributionsView, Degradation, GivenInteraction, Reasons, RecommendRequest, RecommendResponse,
@@ -252,9 +253,8 @@ impl Reranker {
     }
 
     /// How far texts may move a score.
-    fn bound(&self) -> influence::Bound {
-        let scale = 2.0 * (self.scale.like_from - self.scale.dislike_to);
-        influence::Bound { most: self.settings.maximum_text_influence, scale }
+    fn bound(&self) -> Bound {
+        Bound::new(self.settings.maximum_text_influence, self.scale)
     }
 
     fn history_length(&self) -> usize {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use whyrank_models::autoencoder::Autoencoder;
 use whyrank_models::metrics::{auc, mae, rmse};
-use whyrank_models::ranker::{InputGroups, RankerExamples, RankerSettings, TrainedRanker};
+use whyrank_models::ranker::{InputGroups, RankerExamples, RankerSettings, Score, TrainedRanker};
 use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, Source, UserId};
 
 use super::faithfulness::Faithfulness;
@@ -24,6 +24,7 @@ use super::ordering::{Ordering, OrderingOutcome, OrderingSettings};
 use super::ranking::{Example, Known};
 use super::{Trainer, item_text, user_text};
 use crate::features;
+use crate::rerank::Bound;
 use crate::split::{SplitSettings, earlier};
 use crate::writing::{Pair, PairWriter};
 
@@ -311,6 +312,18 @@ impl Trainer {
         Ok(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }).collect())
     }
 
+    /// What a ranker says of examples, bounded as answers are by what it says of the same without codes.
+    pub(super) fn bounded(
+        &self,
+        ranker: &TrainedRanker,
+        examples: &RankerExamples,
+        without_codes: &RankerExamples,
+    ) -> Result<Vec<Score>> {
+        let most = self.settings.rerank.maximum_text_influence;
+        let bound = Bound::new(most, self.settings.rating_scale());
+        Ok(bound.all_limited(ranker.predict(examples)?, &ranker.predict(without_codes)?))
+    }
+
     fn run_arm(
         &self,
         arm: Arm,
@@ -325,13 +338,17 @@ impl Trainer {
         let length = self.settings.ranker.history_length;
         let empty = || RankerExamples::new(shape.clone(), length);
         let (mut training, mut validation, mut test) = (empty(), empty(), empty());
+        let mut without_codes = empty();
         for (place, (example, codes)) in examples.pairs.iter().zip(codes).enumerate() {
             let part = match (place >= examples.test, example.validation) {
                 (true, _) => &mut test,
                 (false, true) => &mut validation,
                 (false, false) => &mut training,
             };
-            self.push(part, examples.known(place), example, codes)?;
+            self.push(part, examples.known(place), example, Some(codes))?;
+            if place >= examples.test {
+                self.push(&mut without_codes, examples.known(place), example, None)?;
+            }
         }
         let mut settings = RankerSettings { groups: arm.groups(), ..self.settings.ranker.clone() };
         settings.training.seed = seed;
@@ -341,7 +358,7 @@ impl Trainer {
             Arm::Both => self.faithfulness(&trained, examples, codes, seed)?,
             _ => None,
         };
-        let scores = trained.predict(&test)?;
+        let scores = self.bounded(&trained, &test, &without_codes)?;
         let ratings: Vec<f32> = scores.iter().map(|score| score.rating).collect();
         let likes: Vec<f32> = scores.iter().map(|score| score.like).collect();
         let outcome = ArmOutcome {

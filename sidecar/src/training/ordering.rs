@@ -282,11 +282,14 @@ impl Trainer {
             self.settings.vectors.factorisation.dimension,
             self.settings.autoencoder.code,
         );
-        let mut rows = RankerExamples::new(shape, self.settings.ranker.history_length);
+        let length = self.settings.ranker.history_length;
+        let mut rows = RankerExamples::new(shape.clone(), length);
+        let mut without_codes = RankerExamples::new(shape, length);
         for (pair, codes) in self.pairs_of(examples, query).iter().zip(codes) {
-            self.push(&mut rows, examples.complete, pair, codes)?;
+            self.push(&mut rows, examples.complete, pair, Some(codes))?;
+            self.push(&mut without_codes, examples.complete, pair, None)?;
         }
-        let scores = ranker.predict(&rows)?.into_iter().zip(&query.take_ups);
+        let scores = self.bounded(ranker, &rows, &without_codes)?.into_iter().zip(&query.take_ups);
         Ok(scores.map(|(score, take_up)| kind.of(score, *take_up)).collect())
     }
 }

@@ -266,7 +266,7 @@ impl Trainer {
                 predict(&material.explainer, vector, &items[&example.entry.item].0)?
             }
         };
-        self.push(examples, &material.known, example, &codes)?;
+        self.push(examples, &material.known, example, Some(&codes))?;
         Ok(written.is_some())
     }
 
@@ -295,21 +295,21 @@ impl Trainer {
         Ok((consumer, item.clone(), context))
     }
 
-    /// Adds one example with these codes.
+    /// Adds one example with these codes, or without any.
     pub(super) fn push(
         &self,
         examples: &mut RankerExamples,
         known: &Known,
         example: &Example<'_>,
-        codes: &Codes,
+        codes: Option<&Codes>,
     ) -> Result<()> {
         let (consumer, item, context) = self.inputs(known, example)?;
         let rows = consumer.history_rows();
         let scale = self.settings.rating_scale();
         let candidate = CandidateInput {
             item: &item,
-            positive: Some(&codes.positive),
-            negative: Some(&codes.negative),
+            positive: codes.map(|codes| codes.positive.as_slice()),
+            negative: codes.map(|codes| codes.negative.as_slice()),
             context: &context,
         };
         let rating = example.entry.rating;
