@@ -217,6 +217,14 @@ async fn an_audience_is_exported_whole_in_every_format() -> Result<()> {
     let refused = request.send().await?;
     ensure!(refused.status() == StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.status());
     ensure!(refused.text().await?.contains("parquet"), "the forms are not named");
+    // Regression: what a full disk did not take of the last rows was not noticed.
+    if cfg!(target_os = "linux") {
+        for format in ["csv", "jsonl", "parquet"] {
+            let export = ["audience", KNOWN_ITEM, "--format", format, "--output", "/dev/full"];
+            let refused = installation.fail(&export)?;
+            ensure!(refused.contains("writing /dev/full"), "{format}: {refused}");
+        }
+    }
     let refused = installation.fail(&["audience"])?;
     ensure!(refused.contains("--campaign"), "{refused}");
     Ok(())
