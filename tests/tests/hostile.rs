@@ -18,7 +18,7 @@ use whyrank::generator::{
     self, CancellationToken, CleanPair, PairContext, Refusal, Validator, Writer,
 };
 use whyrank::metrics::Metrics;
-use whyrank::rerank::{RecommendRequest, Reranker, RerankerParts};
+use whyrank::rerank::{RecommendRequest, Reranker, RerankerParts, ScoreKind};
 use whyrank::staleness::Freshness;
 use whyrank::storage::Storage;
 use whyrank::writing::{CodeMaker, Pair, PairWriter};
@@ -132,6 +132,8 @@ impl Shop {
     ) -> Result<HashMap<String, f32>> {
         let mut settings = self.settings.rerank.clone();
         settings.maximum_text_influence = bound;
+        // What texts move is the like; times take-up, which they do not, a move would only look smaller.
+        settings.score = ScoreKind::Like;
         settings.maximum_limit = settings.maximum_candidates;
         settings.deadline_milliseconds = 60_000;
         let reranker = Reranker::new(RerankerParts {
