@@ -1,7 +1,7 @@
 //! The durable queue, interactions and staleness through the real binary: alone on the embedded store,
 //! and with several processes on one engine.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use whyrank_tests::{Installation, Server, until};
