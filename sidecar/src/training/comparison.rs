@@ -171,9 +171,15 @@ impl Trainer {
         let examples = self.gather(&learned, &complete, test)?;
         let items: HashMap<ItemId, ItemRecord> =
             self.storage.all_items().await?.into_iter().map(|item| (item.id, item)).collect();
-        let (explained, written_by_llm) = self.write_all(&examples, &items, writer).await?;
         let codes = |texts: &[[String; 2]]| self.codes_of(texts, &examples, seed);
-        let explained = codes(&explained)?;
+        // The features alone need no text, which is most of the time that a comparison takes.
+        let texts = wanted.iter().any(|arm| *arm != Arm::Features);
+        let (explained, written_by_llm) = if texts {
+            let (explained, by_llm) = self.write_all(&examples, &items, writer).await?;
+            (codes(&explained)?, by_llm)
+        } else {
+            (vec![self.no_codes(); examples.pairs.len()], 0)
+        };
         let profiles = if wanted.contains(&Arm::Profile) {
             codes(&plain_profiles(&examples, &items, self)?)?
         } else {
@@ -191,7 +197,7 @@ impl Trainer {
         let liked: Vec<bool> = actual.iter().map(|rating| *rating >= like_from).collect();
         let mut ordering = Ordering::retrieve(ordering, self, &examples)?;
         let explainer = |codes: &[Codes]| self.explainer_of(&examples, codes, seed);
-        let usual = explainer(&explained)?;
+        let usual = if texts { Some(explainer(&explained)?) } else { None };
         let mut arms = Vec::with_capacity(wanted.len());
         for arm in Arm::ALL.into_iter().filter(|arm| wanted.contains(arm)) {
             let (codes, own) = match (arm, &templates) {
@@ -204,7 +210,7 @@ impl Trainer {
             let (outcome, ranker) = self.run_arm(arm, &examples, codes, &actual, &liked, seed)?;
             arms.push(outcome);
             if let Some(ordering) = &mut ordering {
-                let explainer = own.as_ref().unwrap_or(&usual);
+                let explainer = own.as_ref().or(usual.as_ref());
                 ordering.rerank(self, &examples, arm, &ranker, explainer, seed)?;
             }
         }
@@ -220,6 +226,12 @@ impl Trainer {
             arms,
             ordering: ordering.map(Ordering::finish),
         })
+    }
+
+    /// Codes that nobody looks at.
+    pub(super) fn no_codes(&self) -> Codes {
+        let none = vec![0.0; self.settings.autoencoder.code];
+        Codes { positive: none.clone(), negative: none }
     }
 
     fn gather<'a>(

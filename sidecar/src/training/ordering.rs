@@ -129,19 +129,22 @@ impl Ordering {
         }))
     }
 
-    /// Reranks with one arm.
+    /// Reranks with one arm; without an explainer it must be one that looks at no codes.
     pub(super) fn rerank(
         &mut self,
         trainer: &Trainer,
         examples: &Examples<'_>,
         arm: Arm,
         ranker: &TrainedRanker,
-        explainer: &TrainedExplainer,
+        explainer: Option<&TrainedExplainer>,
         seed: u64,
     ) -> Result<()> {
         let mut random = StdRng::seed_from_u64(seed);
         let order = outcome(&self.settings, &self.queries, Some(arm), |query| {
-            let mut codes = predicted(explainer, examples, query)?;
+            let mut codes = match explainer {
+                Some(explainer) => predicted(explainer, examples, query)?,
+                None => vec![trainer.no_codes(); query.candidates.len()],
+            };
             if arm == Arm::Shuffled {
                 codes.shuffle(&mut random);
             }
