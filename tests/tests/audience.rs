@@ -217,6 +217,7 @@ async fn an_audience_is_exported_whole_in_every_format() -> Result<()> {
     let refused = request.send().await?;
     ensure!(refused.status() == StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.status());
     ensure!(refused.text().await?.contains("parquet"), "the forms are not named");
+    drop(server);
     // Regression: what a full disk did not take of the last rows was not noticed.
     if cfg!(target_os = "linux") {
         for format in ["csv", "jsonl", "parquet"] {

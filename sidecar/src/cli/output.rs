@@ -46,9 +46,10 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
 /// Recommendations as a table: new and old rank, scores, reasons and their share in the score.
 pub(super) fn recommendations(response: &RecommendResponse) -> String {
     let mut table = table([
-        "rank", "was", "item", "like", "rating", "Qdrant", "why", "share", "why not", "share",
+        "rank", "was", "item", "takes up", "likes", "rating", "Qdrant", "why", "share", "why not",
+        "share",
     ]);
-    for (place, width) in [(2, 11), (6, 26), (8, 26)] {
+    for (place, width) in [(2, 11), (7, 26), (9, 26)] {
         if let Some(column) = table.column_mut(place) {
             column.set_constraint(ColumnConstraint::LowerBoundary(Width::Percentage(width)));
         }
@@ -91,6 +92,7 @@ fn row(result: &Recommendation) -> Vec<String> {
         result.rank.to_string(),
         result.retrieval_rank.to_string(),
         plain(&result.title),
+        number(result.take_up),
         number(result.like),
         number(result.rating),
         format!("{:.2}", result.retrieval_score),
