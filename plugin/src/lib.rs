@@ -5,8 +5,9 @@
 //! Start at [`store::Store`], the seam; [`embedded::EmbeddedStore`] is the backend that needs
 //! nothing installed, [`server::ServerStore`] the one over the network; [`records`] says what the
 //! four collections hold; [`gateway`] stands in front of a Qdrant, [`listener`] answers as one, and
-//! [`serving`] is how every listener serves, with TLS or without.
+//! [`serving`] is how every listener serves, with TLS or without, and [`allowance`] what a key may ask of one.
 
+pub mod allowance;
 pub mod conformance;
 pub mod domain;
 pub mod embedded;
@@ -25,6 +26,7 @@ pub mod store;
 mod validate;
 pub mod wire;
 
+pub use allowance::KeyLimits;
 pub use domain::{
     Candidate, Code, Codes, Contributions, Explanation, ExplanationState, Interaction, Ranked,
 };

@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use whyrank_plugin::Filter;
-
-use crate::http::KeyLimits;
+use whyrank_plugin::{Filter, KeyLimits};
 
 /// Hexadecimal digits of a SHA-256 digest.
 const DIGITS: usize = 64;

@@ -50,6 +50,7 @@ pub mod progress;
 pub mod queue;
 mod reload;
 pub mod rerank;
+mod spans;
 pub mod split;
 pub mod staleness;
 pub mod storage;

@@ -8,7 +8,9 @@ use prometheus::{
     TextEncoder,
 };
 use whyrank_plugin::ExplanationState;
-use whyrank_plugin::gateway::{GATEWAY_CANCELLED, GATEWAY_DEGRADATIONS, GatewayObserver, Protocol};
+use whyrank_plugin::gateway::{
+    GATEWAY_CANCELLED, GATEWAY_DEGRADATIONS, GATEWAY_REFUSALS, GatewayObserver, Protocol,
+};
 
 use crate::generator::Refusal;
 
@@ -67,6 +69,8 @@ pub struct Metrics {
     pub explanation_refusals: IntCounterVec,
     /// Interactions taken in, by `outcome` (`new`, `known`).
     pub interactions: IntCounterVec,
+    /// Requests that the gateway did not let in, by `protocol` and `outcome`.
+    pub gateway_refused: IntCounterVec,
     /// Requests at the gateway that could be reranked, by `protocol` and `outcome`.
     pub gateway_requests: IntCounterVec,
     /// Seconds of those requests, by `protocol` and `outcome`.
@@ -174,6 +178,11 @@ impl Metrics {
                 "tokens_total",
                 "Tokens read and written by the LLM.",
                 &["direction"],
+            )?,
+            gateway_refused: counters(
+                "gateway_refused_total",
+                "Requests that the gateway did not let in, by outcome.",
+                &["protocol", "outcome"],
             )?,
             gateway_requests: counters(
                 "gateway_requests_total",
@@ -321,6 +330,11 @@ impl Metrics {
                 self.gateway_seconds.with_label_values(&labels);
             }
         }
+        for outcome in GATEWAY_REFUSALS {
+            for protocol in [Protocol::Rest, Protocol::Grpc] {
+                self.gateway_refused.with_label_values(&[protocol.name(), outcome]);
+            }
+        }
         self.shadow_agreement.with_label_values::<&str>(&[]);
         self.shadow_seconds.with_label_values::<&str>(&[]);
         for reason in QUEUE_REFUSALS {
@@ -383,6 +397,10 @@ impl GatewayObserver for Metrics {
         self.gateway_seconds.with_label_values(&labels).observe(took.as_secs_f64());
     }
 
+    fn refused(&self, protocol: Protocol, reason: &'static str) {
+        self.gateway_refused.with_label_values(&[protocol.name(), reason]).inc();
+    }
+
     fn shadowed(&self, agreement: f64, took: Duration) {
         self.shadow_agreement.with_label_values::<&str>(&[]).observe(agreement);
         self.shadow_seconds.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
@@ -409,6 +427,7 @@ mod tests {
             "explanations_total",
             "queue_depth",
             "gateway_requests_total",
+            "gateway_refused_total",
             "shadow_agreement_count",
         ] {
             assert!(text.contains(&format!("whyrank_{name}")), "{name}");

@@ -1,5 +1,5 @@
 //! What is told about single requests: log lines with the ids of the request and of its trace, and traces
-//! sent by OTLP across gateway, store and ranker.
+//! sent by OTLP across gateway, store, ranker and LLM.
 //!
 //! Only spans of the target [`TARGET`] are traced, and no event of the log: messages may name items and
 //! consumers, and what leaves the process must not. A span carries the route, the protocol, the status and
@@ -114,8 +114,11 @@ impl Telemetry {
                 .with_target(false)
                 .with_level(false)
                 .with_tracked_inactivity(false)
-                .with_filter(filter::filter_fn(|metadata| {
-                    metadata.is_span() && metadata.target() == TARGET
+                .with_filter(filter::dynamic_filter_fn(|metadata, context| {
+                    // Looks at an empty queue are part of nothing, and would be traces without end.
+                    let of_something = !metadata.name().starts_with("store.")
+                        || context.lookup_current().is_some();
+                    metadata.is_span() && metadata.target() == TARGET && of_something
                 }))
         });
         if let Some(provider) = &traces {

@@ -10,6 +10,7 @@ use ndarray::ArrayView2;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use whyrank_models::autoencoder::Encoder;
 use whyrank_models::progress::Silent;
 use whyrank_models::text::TextEmbedder;
@@ -23,6 +24,7 @@ use crate::evidence::{EvidenceSettings, pair_context};
 use crate::features::RatingScale;
 use crate::generator::{self, Delta, Usage, Writer, Written};
 use crate::metrics::Metrics;
+use crate::spans;
 use crate::staleness::{self, Versions};
 use crate::storage::Storage;
 
@@ -208,6 +210,25 @@ impl PairWriter {
         cancel: CancellationToken,
         holds: impl Future<Output = Result<bool>> + Send,
     ) -> Result<Option<Outcome>> {
+        let span = spans::writing();
+        let outcome = self.written(pair, deltas, cancel, holds).instrument(span.clone()).await;
+        let ended = match &outcome {
+            Ok(Some(outcome)) if outcome.reused => "current",
+            Ok(Some(_)) => "written",
+            Ok(None) => "dropped",
+            Err(_) => "failed",
+        };
+        span.record("outcome", ended);
+        outcome
+    }
+
+    async fn written(
+        &self,
+        pair: Pair<'_>,
+        deltas: Option<mpsc::Sender<Delta>>,
+        cancel: CancellationToken,
+        holds: impl Future<Output = Result<bool>> + Send,
+    ) -> Result<Option<Outcome>> {
         let Pair { user, item, before } = pair;
         let (evidence, scale) = (&self.evidence, self.scale);
         let context = pair_context(&self.storage, evidence, scale, user, item, before).await?;
@@ -225,6 +246,7 @@ impl PairWriter {
         let written = self.writer.write(&context, pair_seed(pair), deltas, cancel).await?;
         let seconds = started.elapsed().as_secs_f64();
         self.count(&written, seconds);
+        spans::wrote(source_name(written.source), written.attempts, &written.usage);
         let record = self.record(pair, &written, profile_version.clone());
         let mut record = self.encoded(record).await?;
         if !holds.await? {

@@ -114,6 +114,23 @@ impl Installation {
         Ok((installation, prefix))
     }
 
+    /// A trained installation that works on the engine of another process.
+    ///
+    /// # Errors
+    /// When that process has no gateway, or a file cannot be written.
+    pub fn beside(engine: &Server) -> Result<Self> {
+        let at = engine.gateway.clone().context("the engine's gateway")?;
+        let installation = Self::trained()?;
+        installation.configure(&format!("[store.server]\nurl = \"{}\"\n", at.grpc))?;
+        let path = installation.path().join("whyrank.toml");
+        let gateway = format!("[gateway]\nupstream_rest = \"{}\"", at.rest);
+        let store = "[store]\nbackend = \"server\"\n\n[store.embedded]";
+        let text = std::fs::read_to_string(&path)?;
+        let text = text.replace("[store.embedded]", store).replace("[gateway]", &gateway);
+        std::fs::write(&path, text)?;
+        Ok(installation)
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         self.folder.path()

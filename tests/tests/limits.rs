@@ -1,8 +1,12 @@
-//! What one caller may ask for, and what happens to work that nobody waits for any longer.
+//! What one caller may ask for, of the API and of the gateway, and what happens to work that nobody waits
+//! for any longer.
 
 use anyhow::{Context, Result, ensure};
+use qdrant_client::{Qdrant, QdrantError};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use whyrank_tests::soak::{Behaviour, StandIn};
 use whyrank_tests::{Installation, Server, until};
 
@@ -58,6 +62,109 @@ async fn a_key_that_asks_too_often_is_told_when_to_come_back() -> Result<()> {
     ensure!((1..=6).contains(&refused), "{statuses:?}");
     let answer = post(&server, "/v1/recommend", &other, &body).send().await?;
     ensure!(answer.status() != StatusCode::TOO_MANY_REQUESTS, "another key is bounded too");
+    Ok(())
+}
+
+/// A gateway on the embedded engine with these keys and limits.
+fn gateway(installation: &Installation, keys: &str, limits: &str) -> Result<Server> {
+    installation.configure(&format!("[gateway.key_limits]\n{limits}"))?;
+    let path = installation.path().join("whyrank.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let text = text.replace("[gateway]", "[gateway]\napi_keys_file = \"keys\"");
+    std::fs::write(path, text.replace("[server]", "[server]\nreload_seconds = 1"))?;
+    std::fs::write(installation.path().join("keys"), keys)?;
+    installation.serve(&["--role", "gateway"])
+}
+
+/// What a client of the gateway's REST gets.
+async fn collections(server: &Server, key: &str) -> Result<reqwest::Response> {
+    let rest = &server.gateway.as_ref().context("a gateway")?.rest;
+    let request = Client::new().get(format!("{rest}/collections")).header("api-key", key);
+    Ok(request.send().await?)
+}
+
+async fn refused(server: &Server, protocol: &str, limit: &str) -> Result<f64> {
+    let series =
+        format!("whyrank_gateway_refused_total{{outcome=\"{limit}\",protocol=\"{protocol}\"}} ");
+    let metrics = reqwest::get(format!("{}/metrics", server.url)).await?.text().await?;
+    let told = metrics.lines().find_map(|line| line.strip_prefix(&series));
+    Ok(told.with_context(|| format!("no series {series}"))?.parse()?)
+}
+
+#[tokio::test]
+async fn a_key_of_the_gateway_that_asks_too_often_is_told_so_in_qdrants_own_form() -> Result<()> {
+    let installation = Installation::new()?;
+    let limits = "requests_per_second = 1\nburst = 2\n";
+    let server = gateway(&installation, "eager\nother\n", limits)?;
+    let answers = futures::future::join_all((0..8).map(|_| collections(&server, "eager"))).await;
+    let mut statuses = Vec::new();
+    for answer in answers {
+        let answer = answer?;
+        statuses.push(answer.status().as_u16());
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            let again: u64 = answer.headers()["retry-after"].to_str()?.parse()?;
+            ensure!((1..=2).contains(&again), "{again}");
+            let told: Value = answer.json().await?;
+            let error = told["status"]["error"].as_str().context("Qdrant's form of an error")?;
+            ensure!(error.contains("requests_per_second"), "{told}");
+        }
+    }
+    // Two at once, and perhaps one more for each second that all of this took.
+    let told = statuses.iter().filter(|status| **status == 429).count();
+    ensure!((1..=6).contains(&told), "{statuses:?}");
+    ensure!(statuses.contains(&200), "{statuses:?}");
+    ensure!(refused(&server, "rest", "requests_per_second").await? == told as f64, "{told}");
+
+    // The key's allowance is one for both protocols.
+    let grpc = &server.gateway.as_ref().context("a gateway")?.grpc;
+    let client = |key: &str| Qdrant::from_url(grpc).api_key(key).skip_compatibility_check().build();
+    let eager = client("eager")?;
+    let answers = futures::future::join_all((0..8).map(|_| eager.list_collections())).await;
+    let told = answers.into_iter().filter_map(Result::err);
+    let told: Vec<QdrantError> = told.collect();
+    ensure!(!told.is_empty(), "eight at once were let in");
+    for error in &told {
+        let QdrantError::ResourceExhaustedError { status, retry_after_seconds } = error else {
+            anyhow::bail!("{error:?}");
+        };
+        ensure!(status.message().contains("requests_per_second"), "{status:?}");
+        ensure!((1..=2).contains(retry_after_seconds), "{retry_after_seconds}");
+    }
+    let counted = refused(&server, "grpc", "requests_per_second").await?;
+    ensure!(counted == told.len() as f64, "{counted} of {}", told.len());
+
+    ensure!(collections(&server, "other").await?.status() == StatusCode::OK, "another key");
+    client("other")?.list_collections().await?;
+    ensure!(collections(&server, "unknown").await?.status() == StatusCode::UNAUTHORIZED);
+    ensure!(refused(&server, "rest", "unauthorized").await? == 1.0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_place_at_the_gateway_is_held_to_the_end_and_over_a_change_of_keys() -> Result<()> {
+    let installation = Installation::new()?;
+    let server = gateway(&installation, "one\ntwo\n", "concurrent_requests = 1\n")?;
+    let at = server.gateway.clone().context("a gateway")?;
+    // A request that has begun and does not end.
+    let mut slow = TcpStream::connect(at.rest.trim_start_matches("http://")).await?;
+    let head = "POST /collections/items/points/query HTTP/1.1\r\nhost: x\r\napi-key: one\r\n\
+                content-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    slow.write_all(head.as_bytes()).await?;
+    let status = async |key: &str| anyhow::Ok(collections(&server, key).await?.status());
+    until("the place is taken", async || Ok(status("one").await? == StatusCode::TOO_MANY_REQUESTS))
+        .await?;
+    ensure!(refused(&server, "rest", "concurrent_requests").await? >= 1.0);
+    let client = Qdrant::from_url(&at.grpc).api_key("one").skip_compatibility_check().build()?;
+    let error = client.list_collections().await.err().context("a second place")?;
+    ensure!(matches!(error, QdrantError::ResourceExhaustedError { .. }), "{error:?}");
+
+    std::fs::write(installation.path().join("keys"), "three\none\n")?;
+    until("the new keys are in force", async || Ok(status("three").await? == StatusCode::OK))
+        .await?;
+    ensure!(status("two").await? == StatusCode::UNAUTHORIZED, "a key that is gone");
+    ensure!(status("one").await? == StatusCode::TOO_MANY_REQUESTS, "a key that stayed");
+    drop(slow);
+    until("the place is free", async || Ok(status("one").await? == StatusCode::OK)).await?;
     Ok(())
 }
 

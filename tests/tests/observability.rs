@@ -158,6 +158,36 @@ fn a_metric_or_label_that_is_not_exported_is_noticed() {
     assert!(!holds("my_whyrank_queue_depth"), "a text that names no metric of ours says nothing");
 }
 
+/// The alerts that the unit tests of the rules expect to fire. What they expect stands below the expression
+/// that it is the value of.
+fn expected_to_fire(text: &str) -> BTreeSet<&str> {
+    let mut fired = BTreeSet::new();
+    let mut firing = false;
+    for line in text.lines() {
+        if line.contains("expr: ") {
+            firing = line.contains("alertstate=\"firing\"");
+        } else if let Some((_, rest)) = line.split_once("alertname=\"")
+            && let Some((name, _)) = rest.split_once('"')
+            && firing
+        {
+            fired.insert(name);
+        }
+    }
+    fired
+}
+
+#[test]
+fn every_alert_has_a_unit_test_in_which_it_fires() -> Result<()> {
+    let rules = shipped("alerts.yaml")?;
+    let alerts: BTreeSet<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let path = repository().join("tests/tests/observability/alerts.yaml");
+    let tests = std::fs::read_to_string(path)?;
+    ensure!(alerts.len() > 10, "the rules have only {alerts:?}");
+    assert_eq!(expected_to_fire(&tests), alerts);
+    Ok(())
+}
+
 #[test]
 fn prometheus_takes_the_rules_and_they_fire_when_they_should() -> Result<()> {
     let checks = [

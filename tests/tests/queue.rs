@@ -92,25 +92,12 @@ async fn what_is_queued_outlives_the_process_and_can_be_steered() -> Result<()> 
     Ok(())
 }
 
-/// An installation that works on the engine of another process.
-fn beside(engine: &Server) -> Result<Installation> {
-    let at = engine.gateway.clone().context("the engine's gateway")?;
-    let installation = Installation::trained()?;
-    installation.configure(&format!("{TEMPLATE}\n[store.server]\nurl = \"{}\"\n", at.grpc))?;
-    let path = installation.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
-    let text = text
-        .replace("[store.embedded]", "[store]\nbackend = \"server\"\n\n[store.embedded]")
-        .replace("[gateway]", &format!("[gateway]\nupstream_rest = \"{}\"", at.rest));
-    std::fs::write(&path, text)?;
-    Ok(installation)
-}
-
 #[tokio::test]
 async fn processes_on_one_store_share_the_queue_and_no_pair_is_written_twice() -> Result<()> {
     let installation = Installation::trained()?;
     let engine = installation.serve(&["--role", "gateway"])?;
-    let front = beside(&engine)?;
+    let front = Installation::beside(&engine)?;
+    front.configure(TEMPLATE)?;
     let api = front.serve(&["--role", "api"])?;
     post(&api, "/v1/queue/control", &json!({ "action": "pause" })).await?;
     let (_, offered) = post(&api, "/v1/queue", &pairs("3", 1..=150)).await?;

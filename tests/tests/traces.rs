@@ -1,101 +1,71 @@
 //! Traces as a collector gets them, over the real protocol: the spans of one request hang together from
-//! the caller's own down to store and ranker, the log names the same trace, and nothing that was asked
-//! or answered is in them.
+//! the caller's own down to store, ranker and LLM, a job of the queue is linked to who waits for it, the log
+//! names the same trace, and nothing that was asked or answered is in them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+mod collector;
 
 use anyhow::{Context, Result, ensure};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::tonic::trace::v1::Span;
+use collector::{Received, Told, number, told, traceparent};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tonic::transport::server::TcpIncoming;
-use whyrank_plugin::UserId;
+use whyrank_plugin::{ItemId, UserId};
+use whyrank_tests::soak::StandIn;
 use whyrank_tests::{Installation, Server, until};
 
 /// Spans of the caller, as 16 bytes of a trace and 8 of a span.
 const OF_API: (&str, &str) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
 const OF_GATEWAY: (&str, &str) = ("4bf92f3577b34da6a3ce929d0e0e4736", "53995c3f42cd8ad8");
 
-/// Hands on what it is sent.
-#[derive(Debug)]
-struct Collector(UnboundedSender<ExportTraceServiceRequest>);
+const OF_WRITING: (&str, &str) = ("a3ce929d0e0e47364bf92f3577b34da6", "3f42cd8ad853995c");
+const OF_WAITING: (&str, &str) = ("8448eb211c80319c0af7651916cd43dd", "69203331b7ad6b71");
 
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: tonic::Request<ExportTraceServiceRequest>,
-    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        let sent = self.0.send(request.into_inner());
-        sent.map_err(|_| tonic::Status::unavailable("the test is over"))?;
-        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+/// What the spans of writing one pair must tell: attempts and tokens, the same above as below.
+fn check_writing(received: &Received, trace: &str) -> Result<()> {
+    let [write] = received.named(trace, "explanation.write")[..] else {
+        anyhow::bail!("one pair was written: {}", received.names())
+    };
+    let outcome = told(write, "outcome");
+    ensure!(outcome == Some(&Told::StringValue("written".to_owned())), "{outcome:?}");
+    let attempts = received.named(trace, "explanation.attempt").len();
+    ensure!(number(write, "attempts")? == i64::try_from(attempts)?, "{attempts} attempts");
+    let asked = received.named(trace, "chat stand-in");
+    ensure!(!asked.is_empty(), "{}", received.names());
+    for key in ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"] {
+        let each: Result<Vec<i64>> = asked.iter().map(|span| number(span, key)).collect();
+        let sum: i64 = each?.iter().sum();
+        ensure!(sum > 0 && number(write, key)? == sum, "{key}: {sum}");
     }
+    let provider = told(asked[0], "gen_ai.provider.name");
+    ensure!(provider == Some(&Told::StringValue("openai".to_owned())), "{provider:?}");
+    Ok(())
 }
 
-async fn collector() -> Result<(String, UnboundedReceiver<ExportTraceServiceRequest>)> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let address = format!("http://{}", listener.local_addr()?);
-    let (sender, receiver) = unbounded_channel();
-    let service = TraceServiceServer::new(Collector(sender));
-    let serving = tonic::transport::Server::builder().add_service(service);
-    tokio::spawn(serving.serve_with_incoming(TcpIncoming::from(listener)));
-    Ok((address, receiver))
+/// What a process needs that writes with the stand-in and sends its traces there.
+fn writing_with(model: &StandIn, collector: &str) -> String {
+    format!(
+        "[generator]\nkind = \"openai\"\n\n[generator.openai]\nbase_url = \"{}\"\n\
+         model = \"stand-in\"\n\n[queue]\npoll_milliseconds = 20\n\n\
+         [observability]\notlp_endpoint = \"{collector}\"\n",
+        model.base_url
+    )
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Everything that came, and the spans of each trace.
-#[derive(Debug, Default)]
-struct Received {
-    text: String,
-    traces: BTreeMap<String, Vec<Span>>,
-}
-
-impl Received {
-    fn take(&mut self, request: ExportTraceServiceRequest) {
-        self.text.push_str(&format!("{request:?}"));
-        for resource in request.resource_spans {
-            for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                self.traces.entry(hex(&span.trace_id)).or_default().push(span);
-            }
-        }
+/// Starts a process that sends its traces soon.
+fn started(installation: &Installation, roles: &[&str]) -> Result<Server> {
+    let mut command = installation.command(&["serve"]);
+    for role in roles {
+        command.args(["--role", role]);
     }
-
-    /// The span that hangs from the caller's.
-    fn root(&self, (trace, parent): (&str, &str)) -> Option<&Span> {
-        let spans = self.traces.get(trace)?;
-        spans.iter().find(|span| hex(&span.parent_span_id) == parent)
-    }
-
-    /// The names of all spans of a trace, each of which must lead up to the root.
-    fn linked(&self, of: (&str, &str)) -> Result<BTreeSet<&str>> {
-        let root = &self.root(of).context("a root")?.span_id;
-        let spans = &self.traces[of.0];
-        let parents: BTreeMap<_, _> =
-            spans.iter().map(|span| (&span.span_id, &span.parent_span_id)).collect();
-        for span in spans {
-            let mut at = &span.span_id;
-            while at != root {
-                at = parents
-                    .get(at)
-                    .with_context(|| format!("{} hangs from nothing that was sent", span.name))?;
-            }
-        }
-        Ok(spans.iter().map(|span| span.name.as_str()).collect())
-    }
+    // The library's own variable; its default is to send every five seconds.
+    command.env("OTEL_BSP_SCHEDULE_DELAY", "50");
+    Installation::started(command)
 }
 
-fn traceparent((trace, span): (&str, &str)) -> String {
-    format!("00-{trace}-{span}-01")
+/// Has the reasons of a pair written, and waits for them.
+async fn explained(server: &Server, of: (&str, &str), item: &str) -> Result<Value> {
+    let request = reqwest::Client::new().post(format!("{}/v1/explain", server.url));
+    let request = request.header("traceparent", traceparent(of));
+    let answer = request.json(&json!({ "user": "7", "item": item, "wait": true })).send().await?;
+    Ok(answer.error_for_status()?.json().await?)
 }
 
 /// Every text that an answer shows: titles and reasons.
@@ -153,7 +123,7 @@ async fn ask(server: &Server) -> Result<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_request_is_one_trace_across_gateway_store_and_ranker_without_a_text() -> Result<()> {
-    let (address, mut receiver) = collector().await?;
+    let (address, mut receiver) = collector::start().await?;
     let server = tokio::task::spawn_blocking(move || {
         let installation = Installation::trained()?;
         let observability =
@@ -172,10 +142,7 @@ async fn one_request_is_one_trace_across_gateway_store_and_ranker_without_a_text
         received.root(OF_API).is_some() && received.root(OF_GATEWAY).is_some()
     };
     // A span is sent when it ends, so the roots come last.
-    while !complete(&received) {
-        let next = tokio::time::timeout(Duration::from_secs(60), receiver.recv()).await;
-        received.take(next.context("no trace in a minute")?.context("the collector ended")?);
-    }
+    received.fill(&mut receiver, complete).await?;
     let stages = ["retrieve", "recall", "complete", "rank", "account", "answer"];
     let mut expected: Vec<String> = stages.map(|stage| format!("rerank.{stage}")).to_vec();
     expected.extend(["store.search".to_owned(), "store.read".to_owned()]);
@@ -194,6 +161,98 @@ async fn one_request_is_one_trace_across_gateway_store_and_ranker_without_a_text
     let user = UserId::from_external("7").to_string();
     ensure!(!received.text.contains(&user), "a consumer's id was sent to the collector");
     Ok(())
+}
+
+/// Neither what was written nor for whom and about what may be in a trace.
+fn check_silence(received: &Received, answer: &Value, item: &str) -> Result<()> {
+    let mut secrets = Vec::new();
+    texts(answer, &mut secrets);
+    ensure!(secrets.len() == 2, "two texts: {answer}");
+    secrets.push(UserId::from_external("7").to_string());
+    secrets.push(ItemId::from_external(item).to_string());
+    for secret in secrets {
+        ensure!(!received.text.contains(&secret), "{secret:?} was sent to the collector");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_llms_work_is_in_the_trace_of_the_request_that_waits_for_it() -> Result<()> {
+    let (address, mut receiver) = collector::start().await?;
+    let model = StandIn::start().await?;
+    let settings = writing_with(&model, &address);
+    let (server, _installation) = tokio::task::spawn_blocking(move || {
+        let installation = Installation::trained()?;
+        installation.configure(&settings)?;
+        anyhow::Ok((started(&installation, &["api", "worker"])?, installation))
+    })
+    .await??;
+    let answer = explained(&server, OF_WRITING, "301").await?;
+    let names = [
+        "api POST /v1/explain",
+        "queue.wait",
+        "explanation.write",
+        "explanation.attempt",
+        "chat stand-in",
+        "store.upsert",
+    ];
+    let mut received = Received::default();
+    received.fill(&mut receiver, |received| received.has(OF_WRITING.0, &names)).await?;
+    received.linked(OF_WRITING)?;
+    check_writing(&received, OF_WRITING.0)?;
+    check_silence(&received, &answer, "301")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_a_trace_of_its_own_and_linked_to_the_request_that_waits_elsewhere() -> Result<()>
+{
+    let (address, mut receiver) = collector::start().await?;
+    let model = StandIn::start().await?;
+    let settings = writing_with(&model, &address);
+    let processes = move || {
+        let engine = Installation::trained()?;
+        let behind = engine.serve(&["--role", "gateway"])?;
+        let front = Installation::beside(&behind)?;
+        front.configure(&settings)?;
+        let (api, worker) = (started(&front, &["api"])?, started(&front, &["worker"])?);
+        anyhow::Ok((api, (worker, behind), (front, engine)))
+    };
+    let (api, _servers, _folders) = tokio::task::spawn_blocking(processes).await??;
+    let answer = explained(&api, OF_WAITING, "302").await?;
+    let names = [
+        "queue.job",
+        "queue.lease",
+        "explanation.write",
+        "explanation.attempt",
+        "chat stand-in",
+        "store.upsert",
+    ];
+    let job = |received: &Received| {
+        let mut traces = received.traces.keys();
+        traces.find(|trace| received.has(trace, &names)).cloned()
+    };
+    let waits = |received: &Received| received.has(OF_WAITING.0, &["queue.wait"]);
+    let mut received = Received::default();
+    let enough = |received: &Received| {
+        waits(received) && received.root(OF_WAITING).is_some() && job(received).is_some()
+    };
+    received.fill(&mut receiver, enough).await?;
+    received.linked(OF_WAITING)?;
+    let trace = job(&received).context("a job")?;
+    ensure!(trace != OF_WAITING.0, "a job outlives processes and has a trace of its own");
+    check_writing(&received, &trace)?;
+    let job = received.named(&trace, "queue.job")[0];
+    let lane = told(job, "lane");
+    ensure!(lane == Some(&Told::StringValue("live".to_owned())), "{lane:?}");
+    let outcome = told(job, "outcome");
+    ensure!(outcome == Some(&Told::StringValue("written".to_owned())), "{outcome:?}");
+    let wait = received.named(OF_WAITING.0, "queue.wait")[0];
+    let links: Vec<_> = job.links.iter().map(|link| (&link.trace_id, &link.span_id)).collect();
+    ensure!(links == [(&wait.trace_id, &wait.span_id)], "{links:?}");
+    let idle = received.traces.values().flatten();
+    let mut idle = idle.filter(|span| span.parent_span_id.is_empty());
+    ensure!(idle.all(|span| span.name == "queue.job"), "looks at the queue are traces");
+    check_silence(&received, &answer, "302")
 }
 
 #[tokio::test]

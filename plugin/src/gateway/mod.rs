@@ -23,6 +23,7 @@ mod flow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod grpc;
+mod keys;
 mod proxy;
 mod queries;
 mod rest;
@@ -39,13 +40,14 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::extract::State;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use tokio::sync::Semaphore;
 
 pub use serve::{BoundGateway, GatewayError};
 pub use settings::{GatewayKeys, GatewayScore, GatewaySettings, Mode};
 pub use upstream::Upstream;
 
+use crate::allowance::held_to_the_end;
 use crate::domain::{Candidate, Ranked};
 use crate::id::PointId;
 
@@ -74,6 +76,11 @@ pub const GATEWAY_DEGRADATIONS: [&str; 10] = [
     "newer_request",
     "upstream",
 ];
+
+/// Why the gateway does not let a request in: it has no key that is known, or its key has reached one of
+/// its limits.
+pub const GATEWAY_REFUSALS: [&str; 3] =
+    ["unauthorized", "requests_per_second", "concurrent_requests"];
 
 /// One of Qdrant's two protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -149,6 +156,9 @@ pub trait GatewayObserver: fmt::Debug + Send + Sync + 'static {
     /// of [`GATEWAY_DEGRADATIONS`]; or its client left before, which is [`GATEWAY_CANCELLED`].
     fn answered(&self, protocol: Protocol, outcome: &'static str, took: Duration);
 
+    /// A request was not let in, for one of [`GATEWAY_REFUSALS`].
+    fn refused(&self, protocol: Protocol, reason: &'static str);
+
     /// A reranking in the shadow ended: the share of what the client was shown that it would have
     /// been shown as well.
     fn shadowed(&self, agreement: f64, took: Duration);
@@ -182,7 +192,7 @@ pub struct GatewayParts {
     pub observer: Arc<dyn GatewayObserver>,
 }
 
-/// The gateway. Cheap to clone; keeps no state between requests.
+/// The gateway. Cheap to clone; keeps no state between requests but what its keys have left.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     inner: Arc<Inner>,
@@ -195,7 +205,7 @@ struct Inner {
     upstream: Upstream,
     reranker: Arc<dyn CandidateReranker>,
     observer: Arc<dyn GatewayObserver>,
-    keys: ArcSwap<GatewayKeys>,
+    keys: ArcSwap<keys::KeysInForce>,
     reranks: Arc<Semaphore>,
     shadows: Arc<Semaphore>,
 }
@@ -206,19 +216,20 @@ impl Gateway {
         let GatewayParts { settings, rules, upstream, reranker, observer } = parts;
         let reranks = Arc::new(Semaphore::new(settings.maximum_reranks));
         let shadows = Arc::new(Semaphore::new(settings.maximum_shadows));
-        let keys = ArcSwap::from_pointee(settings.keys());
+        let keys = ArcSwap::from_pointee(keys::KeysInForce::new(settings.keys(), None));
         let inner = Inner { settings, rules, upstream, reranker, observer, keys, reranks, shadows };
         Self { inner: Arc::new(inner) }
     }
 
     /// Whether clients must have one of the gateway's keys.
     pub fn has_keys(&self) -> bool {
-        !self.inner.keys.load().clients.is_empty()
+        !self.inner.keys.load().none()
     }
 
-    /// From the next request on these keys count, in all clones.
+    /// From the next request on these keys and their limits count, in all clones.
     pub fn replace_keys(&self, keys: GatewayKeys) {
-        self.inner.keys.store(Arc::new(keys));
+        let new = keys::KeysInForce::new(keys, Some(&self.inner.keys.load()));
+        self.inner.keys.store(Arc::new(new));
     }
 
     /// Everything that one of the two protocols is asked, as a router.
@@ -230,9 +241,23 @@ impl Gateway {
     }
 
     async fn handle(&self, protocol: Protocol, mut request: Request<Body>) -> Response<Body> {
-        if let Err(missing) = proxy::authenticate(&self.inner.keys.load(), &mut request) {
-            return proxy::fault(protocol, StatusCode::UNAUTHORIZED, missing);
+        // What is in force now; the load ends here, so that a long request keeps no old keys alive.
+        let admitted = self.inner.keys.load().admit(&mut request);
+        let place = match admitted {
+            Ok(place) => place,
+            Err(refused) => {
+                self.inner.observer.refused(protocol, refused.reason());
+                return refused.answer(protocol);
+            }
+        };
+        let response = self.answer(protocol, request).await;
+        match place {
+            Some(place) => held_to_the_end(response, place),
+            None => response,
         }
+    }
+
+    async fn answer(&self, protocol: Protocol, request: Request<Body>) -> Response<Body> {
         match queries::Route::recognise(protocol, request.method(), request.uri().path()) {
             Some(route) if self.inner.reranks_on(&route) => {
                 flow::answer(&self.inner, protocol, route, request).await

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::allowance::KeyLimits;
 use crate::secret::Secret;
 
 /// Where the gateway listens, what it stands in front of, and the limits it keeps.
@@ -57,16 +58,20 @@ pub struct GatewaySettings {
     /// The authorities of the clients' certificates (PEM); with them a client without such a certificate
     /// is refused.
     pub client_certificate_authority: Option<PathBuf>,
+    /// What one of the keys may ask for.
+    pub key_limits: KeyLimits,
     /// What was read from `api_keys_file`; no setting of its own.
     #[serde(skip)]
     pub api_keys_read: Vec<Secret>,
 }
 
-/// The keys that clients present and the one that the server behind is given.
+/// The keys that clients present, what each may ask for, and the key that the server behind is given.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GatewayKeys {
     /// Keys that let clients in; none lets all in.
     pub clients: Vec<Secret>,
+    /// What each of them may ask for.
+    pub limits: KeyLimits,
     /// The key for the server behind, in place of the client's.
     pub upstream: Option<Secret>,
 }
@@ -75,7 +80,8 @@ impl GatewaySettings {
     /// All keys, those of the file included.
     pub fn keys(&self) -> GatewayKeys {
         let clients = self.api_keys.iter().chain(&self.api_keys_read).cloned().collect();
-        GatewayKeys { clients, upstream: self.upstream_api_key.clone() }
+        let (limits, upstream) = (self.key_limits, self.upstream_api_key.clone());
+        GatewayKeys { clients, limits, upstream }
     }
 }
 
@@ -127,6 +133,7 @@ impl Default for GatewaySettings {
             certificate: None,
             certificate_key: None,
             client_certificate_authority: None,
+            key_limits: KeyLimits::default(),
         }
     }
 }

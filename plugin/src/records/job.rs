@@ -58,6 +58,8 @@ pub struct JobRecord {
     pub queued: i64,
     /// Why the last attempt failed.
     pub error: Option<String>,
+    /// The request that waits for it, as the value of a `traceparent`, where that is traced.
+    pub traceparent: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +77,8 @@ struct Fields {
     queued: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
 }
 
 impl JobRecord {
@@ -102,6 +106,7 @@ impl JobRecord {
             asked: self.asked,
             queued: self.queued,
             error: self.error.clone(),
+            traceparent: self.traceparent.clone(),
         };
         Point { id: self.id(), vectors: no_vector(), payload: payload_of(&fields) }
     }
@@ -123,6 +128,7 @@ impl JobRecord {
             asked: fields.asked,
             queued: fields.queued,
             error: fields.error,
+            traceparent: fields.traceparent,
         })
     }
 }
@@ -223,8 +229,15 @@ mod tests {
             asked: 1_700_000_000_100,
             queued: 1_700_000_000_000,
             error: Some("the server did not answer".to_owned()),
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         };
-        let free = JobRecord { lease: None, error: None, state: JobState::Dead, ..job.clone() };
+        let free = JobRecord {
+            lease: None,
+            error: None,
+            traceparent: None,
+            state: JobState::Dead,
+            ..job.clone()
+        };
         for job in [job, free] {
             assert_eq!(JobRecord::from_point(job.to_point()), Ok(job));
         }

@@ -31,6 +31,11 @@ pub(super) fn check(settings: &Settings, check: &mut impl FnMut(bool, &str, &str
         "gateway.upstream_api_key",
         "needs `gateway.api_keys`, or everyone who reaches the gateway has the server's key",
     );
+    check(
+        !gateway.key_limits.bound() || !gateway.keys().clients.is_empty(),
+        "gateway.key_limits",
+        "needs `gateway.api_keys`: without keys nobody is told apart, and nobody is bounded",
+    );
     for (section, certificate, key, authority) in [
         (
             "gateway",
@@ -92,6 +97,10 @@ mod tests {
     #[test]
     fn listeners_that_cannot_work_are_refused_with_their_line() {
         check("[gateway]\nupstream_api_key = \"k\"\n", "line 2: gateway.upstream_api_key");
+        check(
+            "[gateway.key_limits]\nrequests_per_second = 5\n",
+            "line 1: gateway.key_limits: needs `gateway.api_keys`",
+        );
         check("[gateway]\ncertificate = \"c.pem\"\n", "line 2: gateway.certificate");
         check("[server]\ncertificate_key = \"k.pem\"\n", "server.certificate: and `server");
         check(

@@ -71,3 +71,19 @@ pub enum GeneratorError {
         reason: String,
     },
 }
+
+impl GeneratorError {
+    /// Its kind in one word, which quotes nothing that was asked or answered.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::ModelMissing { .. } => "model_missing",
+            Self::ModelLoad { .. } => "model_load",
+            Self::Model(_) => "model",
+            Self::Server { .. } => "server",
+            Self::Timeout { .. } => "timeout",
+            Self::Template { .. } => "template",
+            Self::Setting { .. } => "setting",
+        }
+    }
+}

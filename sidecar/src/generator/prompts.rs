@@ -35,7 +35,8 @@ pub enum Side {
 }
 
 impl Side {
-    fn name(self) -> &'static str {
+    /// Its name in traces.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Side::Both => "both",
             Side::Positive => "positive",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::clean::{CleanPair, CleaningSettings};
 use super::context::PairContext;
@@ -15,6 +16,7 @@ use super::{
     Delta, Explanation, GenerationOptions, Generator, GeneratorIdentity, PromptStyle, Prompts,
     Refusal, Side, Usage, Validator, template,
 };
+use crate::spans;
 
 /// Attempts and sampling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -164,8 +166,10 @@ impl Writer {
                 _ => self.settings.retry_temperature,
             };
             written.attempts += 1;
+            let span = spans::attempt(written.attempts);
             let (explanation, refusals) = self
                 .attempt(&pair, &mut written.usage, written.seed, temperature, &deltas, &cancel)
+                .instrument(span.clone())
                 .await?;
             if refusals.is_empty() {
                 written.explanation = explanation;
@@ -174,6 +178,8 @@ impl Writer {
                 }
                 return Ok(written);
             }
+            let reasons: Vec<&str> = refusals.iter().map(Refusal::reason).collect();
+            span.record("refused", reasons.join(","));
             tracing::debug!(
                 attempt = written.attempts,
                 ?refusals,
@@ -219,8 +225,12 @@ impl Writer {
                 max_tokens,
                 pattern: Some(side.pattern()),
             };
-            let generation =
-                self.generator.generate(&prompt, &options, deltas.clone(), cancel.clone()).await?;
+            let span = spans::generation(self.generator.identity(), *side, &options);
+            let generating =
+                self.generator.generate(&prompt, &options, deltas.clone(), cancel.clone());
+            let generation = generating.instrument(span.clone()).await;
+            spans::generated(&span, &generation);
+            let generation = generation?;
             *usage += generation.usage;
             truncated |= generation.truncated;
             text.push_str(&generation.text);

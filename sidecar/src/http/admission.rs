@@ -4,8 +4,8 @@
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use whyrank_plugin::allowance::held;
 
-use super::callers::held;
 use super::{Api, ApiError, Cause};
 
 /// Lets the request in if fewer than the configured number are in hand.

@@ -4,9 +4,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use whyrank_plugin::allowance::held;
 
 use super::audit::{self, Asked};
-use super::callers::{Known, held};
+use super::callers::{self, Known};
 use super::{Api, ApiError, Cause};
 use crate::access::{AccessKey, KeyRole};
 
@@ -64,7 +65,7 @@ pub(super) async fn authenticate(
     let place = match allowance.admit() {
         Ok(place) => place,
         Err(exhausted) => {
-            let (error, name) = (exhausted.error(), &key.name);
+            let (error, name) = (callers::error(&exhausted), &key.name);
             let mut response = refused(error.cause, format!("key {name:?}: {}", error.message));
             exhausted.mark(&mut response);
             return response;

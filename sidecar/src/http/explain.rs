@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 use utoipa::ToSchema;
 use whyrank_plugin::{ExplanationRecord, ItemId, UserId};
 
@@ -169,7 +170,7 @@ fn stream(
     let guard: DropGuard = cancel.clone().drop_guard();
     let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
     // A task of its own, because the deltas are read to their end before its result is awaited.
-    let writing = tokio::spawn(async move {
+    let writing = async move {
         match write(&desk, user, item, Some(sender), cancel, limit).await {
             Ok(record) => data("done", &ExplainResponse::from(record)),
             Err(error) => {
@@ -177,7 +178,8 @@ fn stream(
                 data("error", &ErrorBody { error: error.message, error_type })
             }
         }
-    });
+    };
+    let writing = tokio::spawn(writing.in_current_span());
     let deltas = futures::stream::unfold(receiver, |mut receiver| async move {
         let event = match receiver.recv().await? {
             Delta::Text(text) => data("delta", &text),

@@ -36,7 +36,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use whyrank_plugin::serving::{self, Tls};
 
-pub use callers::KeyLimits;
 pub use console::ConsoleSettings;
 pub use error::{ApiError, Cause, ErrorBody};
 pub use explain::{ExplainRequest, ExplainResponse};

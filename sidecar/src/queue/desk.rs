@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 use whyrank_plugin::{ExplanationRecord, ItemId, JobState, UserId};
 
 use super::jobs::{Jobs, Wanted};
@@ -14,6 +15,7 @@ use super::{Lane, RewriteStale};
 use crate::generator::Delta;
 use crate::http::{ApiError, Cause};
 use crate::metrics::Metrics;
+use crate::spans;
 
 /// How long a pair that was offered is not offered again by the same process.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -27,6 +29,8 @@ pub(super) struct Live {
     pub(super) deltas: Option<mpsc::Sender<Delta>>,
     pub(super) answer: oneshot::Sender<Result<ExplanationRecord, ApiError>>,
     pub(super) cancel: CancellationToken,
+    /// The span in which the request waits; what is done for it is below.
+    pub(super) span: Span,
 }
 
 impl std::fmt::Debug for Live {
@@ -130,8 +134,12 @@ impl WritingDesk {
         cancel: CancellationToken,
     ) -> Result<ExplanationRecord, ApiError> {
         match self {
-            Self::Here(desk) => desk.write(user, item, deltas, cancel).await,
-            Self::Elsewhere(jobs) => watch(jobs, user, item, deltas).await,
+            Self::Here(desk) => {
+                desk.write(user, item, deltas, cancel).instrument(spans::waiting()).await
+            }
+            Self::Elsewhere(jobs) => {
+                watch(jobs, user, item, deltas).instrument(spans::waiting()).await
+            }
         }
     }
 }
@@ -145,7 +153,7 @@ impl HereDesk {
         cancel: CancellationToken,
     ) -> Result<ExplanationRecord, ApiError> {
         let (answer, answered) = oneshot::channel();
-        let live = Live { user, item, deltas, answer, cancel };
+        let live = Live { user, item, deltas, answer, cancel, span: Span::current() };
         self.lane.try_send(live).map_err(|error| match error {
             TrySendError::Full(_) => {
                 self.metrics.queue_refused.with_label_values(&["live"]).inc();

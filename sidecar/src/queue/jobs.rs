@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tracing::{Instrument, Span};
 use utoipa::ToSchema;
 use whyrank_plugin::records::{JOB_KIND, KIND_KEY};
 use whyrank_plugin::{
@@ -15,6 +16,7 @@ use whyrank_plugin::{
 
 use super::{Lane, QueueSettings};
 use crate::metrics::Metrics;
+use crate::spans;
 use crate::storage::Storage;
 
 /// Jobs of a lane that a worker looks at before it tries the next lane: with several workers the first
@@ -65,11 +67,13 @@ pub struct Offered {
 }
 
 /// A job that this process has until its lease ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
     /// The job as it was taken.
     pub job: JobRecord,
     token: String,
+    /// What is done with the job happens in this span.
+    pub(super) span: Span,
 }
 
 /// What became of a job that failed.
@@ -181,6 +185,9 @@ impl Jobs {
         }
         let draining = self.control().await?.draining;
         let now = self.now();
+        // Of those who only want a pair, nobody waits for it.
+        let asking = spans::traceparent();
+        let waiter = |lane: Lane| asking.clone().filter(|_| lane == Lane::Live);
         let mut fresh = Vec::new();
         for ((id, one), known) in ids.iter().zip(&wanted).zip(self.jobs(&ids).await?) {
             let Some(known) = known else {
@@ -195,6 +202,7 @@ impl Jobs {
                     asked: now,
                     queued: now,
                     error: None,
+                    traceparent: waiter(one.lane),
                 };
                 fresh.push(job);
                 continue;
@@ -203,7 +211,10 @@ impl Jobs {
             let waiting = is("state", "waiting");
             if one.lane.number() < known.lane {
                 let later = json!({ "key": "lane", "range": { "gt": one.lane.number() } });
-                let change = json!({ "lane": one.lane.number() });
+                let mut change = json!({ "lane": one.lane.number() });
+                if let Some(traceparent) = waiter(one.lane) {
+                    change["traceparent"] = traceparent.into();
+                }
                 self.set_where(*id, json!([waiting.clone(), later]), change).await?;
             }
             // What is being written now may stand on what has just changed.
@@ -273,6 +284,21 @@ impl Jobs {
     }
 
     async fn take(&self, job: JobRecord, worker: &str) -> StoreResult<Option<Claim>> {
+        let lane = Lane::named(job.lane);
+        let span = spans::job(lane, job.attempts + 1, job.traceparent.as_deref());
+        let leased = self.leased(job, worker).instrument(spans::lease(&span)).await?;
+        if leased.is_none() {
+            // Another worker was faster, or the job has been tried too often.
+            span.record("outcome", "not_taken");
+        }
+        Ok(leased.map(|(job, token)| Claim { job, token, span }))
+    }
+
+    async fn leased(
+        &self,
+        job: JobRecord,
+        worker: &str,
+    ) -> StoreResult<Option<(JobRecord, String)>> {
         let (id, now) = (job.id(), self.now());
         // Nobody has taken it since it was read.
         let unchanged = json!([
@@ -293,7 +319,7 @@ impl Jobs {
         self.set_where(id, unchanged, change).await?;
         let held = self.job(id).await?;
         let held = held.filter(|job| job.lease.as_deref() == Some(token.as_str()));
-        Ok(held.map(|job| Claim { job, token }))
+        Ok(held.map(|job| (job, token)))
     }
 
     fn lease(&self) -> i64 {
@@ -322,7 +348,9 @@ impl Jobs {
         let mine = is("lease", claim.token.as_str());
         let done = all_of(json!([mine.clone(), is("asked", claim.job.asked)]))?;
         self.storage.store().delete_where(self.collection(), &[id], &done).await?;
-        let again = json!({ "lease": null, "due": self.now(), "attempts": 0, "error": null });
+        let again = json!({
+            "lease": null, "due": self.now(), "attempts": 0, "error": null, "traceparent": null,
+        });
         self.set_where(id, json!([mine]), again).await
     }
 

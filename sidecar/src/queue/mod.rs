@@ -141,6 +141,11 @@ impl Lane {
         self as i64
     }
 
+    /// The name of the lane with this number in the store; a later version may have more of them.
+    pub(crate) fn named(number: i64) -> &'static str {
+        Self::ALL.iter().find(|lane| lane.number() == number).map_or("unknown", |lane| lane.name())
+    }
+
     /// Its name in metrics and on the command line.
     pub fn name(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use whyrank_plugin::{ExplanationRecord, ItemId, StoreError, UserId};
 
 use super::budget::Budget;
@@ -118,7 +119,8 @@ impl Worker {
                 biased;
                 () = self.shutdown.cancelled() => break,
                 Some(request) = live.recv() => {
-                    self.answer(request).await;
+                    let span = request.span.clone();
+                    self.answer(request).instrument(span).await;
                     continue;
                 }
                 () = tokio::time::sleep(wait) => {}
@@ -126,7 +128,8 @@ impl Worker {
             }
             wait = match self.next().await {
                 Ok(Some(claim)) => {
-                    self.work(claim).await;
+                    let span = claim.span.clone();
+                    self.work(claim).instrument(span).await;
                     Duration::ZERO
                 }
                 Ok(None) => poll,
@@ -220,19 +223,20 @@ impl Worker {
     async fn work(&self, claim: Claim) {
         let ended = match self.attempt(&claim).await {
             Ok(reused) => {
-                self.jobs.counted(if reused { "current" } else { "written" });
+                self.ended(&claim, if reused { "current" } else { "written" });
                 self.jobs.finish(&claim).await
             }
             Err(Ended::Interrupted) => {
-                self.jobs.counted("interrupted");
+                self.ended(&claim, "interrupted");
                 self.jobs.release(&claim).await
             }
             Err(Ended::Lost) => {
-                self.jobs.counted("lost");
+                self.ended(&claim, "lost");
                 Ok(())
             }
             Err(Ended::Failed { error, hopeless }) => {
                 let failure = self.jobs.fail(&claim, &error, hopeless).await;
+                claim.span.record("outcome", "failed");
                 tracing::warn!(error, attempts = claim.job.attempts, ?failure, "a job failed");
                 failure.map(drop)
             }
@@ -240,6 +244,11 @@ impl Worker {
         if let Err(error) = ended {
             tracing::warn!(%error, "a job could not be put away and is due when its lease ends");
         }
+    }
+
+    fn ended(&self, claim: &Claim, outcome: &'static str) {
+        claim.span.record("outcome", outcome);
+        self.jobs.counted(outcome);
     }
 
     /// Writes the pair while the lease is kept; true if it was written already.

@@ -15,6 +15,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
+use whyrank_plugin::allowance::held;
 
 pub use sessions::ConsoleSettings;
 pub(super) use sessions::Sessions;
@@ -22,7 +23,7 @@ pub(super) use sessions::Sessions;
 use self::sessions::{encrypted, given_token, no_cookie, same_origin};
 use super::audit::{self, Asked};
 use super::authentication::{Caller, given_key};
-use super::callers::{Known, held};
+use super::callers::{self, Known};
 use super::{Api, ApiError, Cause};
 use crate::console::{ICON, STYLE, render};
 
@@ -188,7 +189,7 @@ async fn enter(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     let place = match allowance.admit() {
         Ok(place) => place,
         Err(exhausted) => {
-            let mut response = error_page(&Frame::empty(), &exhausted.error());
+            let mut response = error_page(&Frame::empty(), &callers::error(&exhausted));
             exhausted.mark(&mut response);
             return response;
         }
