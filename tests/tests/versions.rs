@@ -395,7 +395,7 @@ async fn a_candidate_in_the_shadow_is_measured_and_answers_nothing() -> Result<(
     let shown = alone["results"].as_array().context("results")?;
     let features = line["context"].as_array().map(Vec::len);
     for (logged, shown) in candidates.iter().zip(shown) {
-        let (logged_score, score) = (logged["score"].as_f64(), shown["like"].as_f64());
+        let (logged_score, score) = (logged["score"].as_f64(), shown["score"].as_f64());
         ensure!(logged_score.is_some() && logged_score == score, "{logged} and {shown}");
         ensure!(logged["features"].as_array().map(Vec::len) == features, "{logged}");
         ensure!(!log.contains(shown["title"].as_str().context("title")?), "a title in the log");
