@@ -25,7 +25,10 @@ pub fn page(report: &EvaluationReport) -> Result<String> {
     if report.shares.len() > 1 {
         plots.push(("RMSE by share of the training data", learning_curve(report)?));
     }
-    plots.push(("Squared error less than with features alone", ablation(last)?));
+    // With the features alone there is nothing to draw.
+    if last.arms.iter().any(|arm| arm.versus_features.is_some()) {
+        plots.push(("Squared error less than with features alone", ablation(last)?));
+    }
     plots.push(("Predicted probability of a like, and share liked", calibration(last)?));
     let plots: Vec<Value> = plots
         .into_iter()
@@ -50,11 +53,15 @@ fn colour(arm: Arm) -> RGBColor {
     }
 }
 
-/// The least and the greatest value with some room.
+/// The least and the greatest value with some room; 0 and 1 where there is none, because the library
+/// never ends the marks of an axis without bounds.
 fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values
         .filter(|value| value.is_finite())
         .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+    if low > high {
+        return (0.0, 1.0);
+    }
     let room = ((high - low) * 0.1).max(1e-6);
     (low - room, high + room)
 }

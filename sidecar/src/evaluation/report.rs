@@ -404,6 +404,22 @@ mod tests {
         assert_eq!((&both.calibration, both.calibration_error), (&vec![bin], 0.25));
     }
 
+    /// Regression: the plot of what is compared with the features was drawn over nothing, without end.
+    #[test]
+    fn the_features_alone_make_a_report_and_a_page() {
+        let mut runs: Vec<_> = (1..3).map(|seed| run(seed, |_, _| 0.1)).collect();
+        for run in &mut runs {
+            run.outcome.arms.retain(|one| one.arm == Arm::Features);
+            let ordering = run.outcome.ordering.as_mut().expect("there");
+            ordering.orders.retain(|one| one.arm.is_none_or(|arm| arm == Arm::Features));
+        }
+        let settings = EvaluationSettings { shares: vec![1.0], ..EvaluationSettings::default() };
+        let report = EvaluationReport::new(&settings, "template", "", &runs, &[]);
+        assert_eq!(report.shares[0].arms.len(), 1);
+        let page = crate::evaluation::page(&report).expect("a page");
+        assert!(page.contains("features") && page.contains("<svg"), "{page}");
+    }
+
     fn arm(report: &EvaluationReport, arm: Arm) -> &ArmSummary {
         report.shares[0].arms.iter().find(|one| one.arm == arm).expect("every arm is there")
     }
