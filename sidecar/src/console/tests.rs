@@ -38,8 +38,8 @@ fn search_and_comparison_escape_everything() {
     let result = |rank: i32, before: i32, explanation: serde_json::Value| {
         json!({
             "item": HOSTILE, "title": HOSTILE, "rank": rank, "retrieval_rank": before, "score": 0.6,
-            "rating": 4.0, "like": 0.6, "retrieval_score": 0.3, "state": "predicted",
-            "explanation": explanation, "contributions": account(),
+            "rating": 4.0, "like": 0.6, "take_up": (rank > 1).then_some(0.25), "retrieval_score": 0.3,
+            "state": "predicted", "explanation": explanation, "contributions": account(),
         })
     };
     let answer = json!({
@@ -51,7 +51,15 @@ fn search_and_comparison_escape_everything() {
     let examples: Vec<String> = Vec::new();
     let html = render("search", context! { frame => frame(), form, answer, examples }).unwrap();
     escaped(&html);
-    for part in ["▲ 8 up", "= same place", "▼ 2 down", "1,200 candidates", "−0.100", "<svg"] {
+    for part in [
+        "▲ 8 up",
+        "= same place",
+        "takes it up <b>25 %</b>",
+        "▼ 2 down",
+        "1,200 candidates",
+        "−0.100",
+        "<svg",
+    ] {
         assert!(html.contains(part), "{part}: {html}");
     }
     let none: Option<i32> = None;
