@@ -188,7 +188,8 @@ impl Run<'_> {
             .enumerate()
             .map(|(user, record)| {
                 let divided = self.split.divide(record.id, &record.history);
-                let later = &divided.sorted[divided.parts.history_end..];
+                // The newer half: before an early pair there is little that an explanation can stand on.
+                let later = &divided.sorted[divided.sorted.len() / 2..];
                 let mut pairs: Vec<Planned> = later
                     .iter()
                     .map(|entry| Planned { user, item: entry.item, before: Some(entry.time) })

@@ -1,6 +1,5 @@
-//! Divides every consumer's interactions in the order of time, so that nothing is learned from what
-//! comes later: the oldest part makes vectors, statistics and evidence; the next trains the ranker;
-//! the last stops its training.
+//! Divides every consumer's interactions: the newest part stops the training of networks, and what comes
+//! before it trains them across folds, so that a pair is never among what is known of it.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -10,26 +9,18 @@ use whyrank_plugin::{HistoryEntry, ItemId, UserId};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SplitSettings {
-    /// Share of each consumer's interactions, the oldest, that vectors and statistics are learned
-    /// from; above 0 and below 1.
-    pub history: f32,
-    /// Share, the newest, kept to decide when training stops; the rest between trains the ranker.
+    /// Share of each consumer's interactions, the newest, kept to decide when training stops; above 0 and
+    /// below 1.
     pub validation: f32,
+    /// Folds of the interactions before it; at least 2. A pair of one fold is learned from what the other
+    /// folds tell of its consumer and its item.
+    pub folds: usize,
 }
 
 impl Default for SplitSettings {
     fn default() -> Self {
-        Self { history: 0.7, validation: 0.1 }
+        Self { validation: 0.1, folds: 5 }
     }
-}
-
-/// The parts of one consumer's interactions, as ranges of a list in the order of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parts {
-    /// Interactions before this place are the history part; at least one wherever there is any.
-    pub history_end: usize,
-    /// Interactions from `history_end` to here train the ranker; the rest is the validation part.
-    pub ranking_end: usize,
 }
 
 /// A consumer's interactions, oldest first, and where the parts end.
@@ -37,14 +28,14 @@ pub struct Parts {
 pub struct Divided {
     /// All interactions.
     pub sorted: Vec<HistoryEntry>,
-    /// Where the parts end.
-    pub parts: Parts,
+    /// Interactions before this place are the training part, at least one wherever there is any; the rest
+    /// is the validation part.
+    pub training_end: usize,
+    /// The fold of each interaction of the training part.
+    pub folds: Vec<usize>,
 }
 
 impl SplitSettings {
-    /// Everything is history: what serving knows, and what a later test is judged from.
-    pub const ALL_HISTORY: Self = Self { history: 1.0, validation: 0.0 };
-
     /// A consumer's interactions in the order of time, with the place where each part ends.
     ///
     /// Interactions of one second are ordered by chance, the same for the same consumer and items: a
@@ -52,20 +43,27 @@ impl SplitSettings {
     /// A share of a few interactions is rounded by chance as well, or the validation part of data with
     /// short histories would be empty.
     pub fn divide(&self, user: UserId, history: &[HistoryEntry]) -> Divided {
+        let by_chance = |entry: &HistoryEntry| chance(&(user, Some(entry.item)));
         let mut sorted = history.to_vec();
-        sorted.sort_by_cached_key(|entry| (entry.time, chance(&(user, Some(entry.item)))));
-        let parts = self.parts(sorted.len(), chance(&(user, None)) as f64 / u64::MAX as f64);
-        Divided { sorted, parts }
+        sorted.sort_by_cached_key(|entry| (entry.time, by_chance(entry)));
+        let own = chance(&(user, None));
+        let training_end = self.training_end(sorted.len(), own as f64 / u64::MAX as f64);
+        // Dealt out in an order of chance: folds of one consumer are of one size, as far as can be.
+        let mut order: Vec<usize> = (0..training_end).collect();
+        order.sort_by_cached_key(|place| by_chance(&sorted[*place]));
+        let mut folds = vec![0; training_end];
+        for (turn, place) in order.into_iter().enumerate() {
+            folds[place] = (turn + (own % self.folds as u64) as usize) % self.folds;
+        }
+        Divided { sorted, training_end, folds }
     }
 
-    /// Where the parts of `count` interactions end; `rounding`, from 0 to 1, decides how shares round.
-    fn parts(&self, count: usize, rounding: f64) -> Parts {
-        // Multiplied as 32 bits: 0.7 of 10 is 7 then, and not a little less.
-        let share =
-            |fraction: f32| (f64::from(fraction * count as f32) + rounding).floor() as usize;
-        let history_end = share(self.history).clamp(1, count.max(1)).min(count);
-        let validation = share(self.validation).min(count - history_end);
-        Parts { history_end, ranking_end: count - validation }
+    /// Where the training part of `count` interactions ends; `rounding`, from 0 to 1, decides how its
+    /// share rounds.
+    fn training_end(&self, count: usize, rounding: f64) -> usize {
+        // Multiplied as 32 bits: 0.1 of 10 is 1 then, and not a little more.
+        let validation = (f64::from(self.validation * count as f32) + rounding).floor() as usize;
+        count - validation.min(count.saturating_sub(1))
     }
 }
 
@@ -107,29 +105,34 @@ mod tests {
         #[test]
         fn the_parts_cover_everything_once_in_the_order_of_time(
             times in prop::collection::vec(0_i64..50, 0..300), user in any::<u64>(),
-            history in 0.01_f32..0.99, validation in 0.0_f32..0.5,
+            validation in 0.01_f32..0.9, folds in 2_usize..9,
         ) {
-            let (settings, count) = (SplitSettings { history, validation }, times.len());
+            let (settings, count) = (SplitSettings { validation, folds }, times.len());
             let mut given = entries(&times);
             let divided = settings.divide(UserId(user.into()), &given);
-            let Parts { history_end, ranking_end } = divided.parts;
-            prop_assert!(history_end <= ranking_end && ranking_end <= count);
-            prop_assert!(count == 0 || history_end >= 1);
+            prop_assert!(divided.training_end <= count && divided.sorted.len() == count);
+            prop_assert!(count == 0 || divided.training_end >= 1);
             prop_assert!(divided.sorted.is_sorted_by_key(|entry| entry.time));
+            prop_assert_eq!(divided.folds.len(), divided.training_end);
+            let sizes: Vec<usize> = (0..folds)
+                .map(|fold| divided.folds.iter().filter(|own| **own == fold).count())
+                .collect();
+            prop_assert_eq!(sizes.iter().sum::<usize>(), divided.training_end);
+            let (least, most) = (sizes.iter().min(), sizes.iter().max());
+            prop_assert!(most.unwrap() - least.unwrap() <= 1, "{:?}", sizes);
             given.reverse();
             prop_assert_eq!(settings.divide(UserId(user.into()), &given), divided, "any order read");
         }
     }
 
     #[test]
-    fn ten_interactions_are_about_seven_two_one() {
+    fn ten_interactions_are_about_nine_and_one() {
         let settings = SplitSettings::default();
         for rounding in [0.0, 0.5, 0.999] {
-            let Parts { history_end, ranking_end } = settings.parts(10, rounding);
-            assert!((7..=8).contains(&history_end) && (8..=9).contains(&ranking_end));
+            assert!((8..=9).contains(&settings.training_end(10, rounding)));
         }
-        let all = SplitSettings::ALL_HISTORY;
-        assert_eq!(all.parts(10, 0.999), Parts { history_end: 10, ranking_end: 10 });
+        assert_eq!(settings.training_end(0, 0.999), 0);
+        assert_eq!(settings.training_end(1, 0.999), 1, "one interaction is always known");
     }
 
     #[test]
@@ -138,7 +141,7 @@ mod tests {
         let settings = SplitSettings::default();
         let held = (0..1_000_u64).map(|user| {
             let divided = settings.divide(UserId(user.into()), &history);
-            5 - divided.parts.ranking_end
+            5 - divided.training_end
         });
         let held: usize = held.sum();
         assert!((400..600).contains(&held), "{held} of 5000 instead of a tenth");
@@ -147,11 +150,11 @@ mod tests {
     #[test]
     fn consumers_without_times_learn_from_different_items() {
         let history = entries(&[0; 10]);
-        let settings = SplitSettings::default();
+        let settings = SplitSettings { validation: 0.3, ..SplitSettings::default() };
         let mut first: Vec<usize> = vec![0; 10];
         for user in 0..1_000_u64 {
             let divided = settings.divide(UserId(user.into()), &history);
-            for entry in &divided.sorted[..divided.parts.history_end] {
+            for entry in &divided.sorted[..divided.training_end] {
                 let place = history.iter().position(|one| one.item == entry.item);
                 first[place.expect("one of the history")] += 1;
             }

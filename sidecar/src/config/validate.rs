@@ -204,15 +204,11 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
     check(factorisation.dimension >= 1, "vectors.factorisation.dimension", "must be at least 1");
     check(settings.autoencoder.code >= 1, "autoencoder.code", "must be at least 1");
     check(
-        split.history > 0.0 && split.history < 1.0,
-        "split.history",
+        split.validation > 0.0 && split.validation < 1.0,
+        "split.validation",
         "must be above 0 and below 1",
     );
-    check(
-        split.validation > 0.0 && split.history + split.validation < 1.0,
-        "split.validation",
-        "must be above 0, and leave a part for training the ranker",
-    );
+    check(split.folds >= 2, "split.folds", "must be at least 2");
     check(evidence.liked + evidence.disliked >= 1, "evidence.liked", "needs at least one item");
     check(settings.training.maximum_pairs >= 2, "training.maximum_pairs", "must be at least 2");
     check(
@@ -312,7 +308,8 @@ mod tests {
             "line 2: rerank.maximum_text_influence: must be a number of 0 or more",
         );
         check("[ratings]\nlike_from = 1.0\n", "ratings.dislike_to: must be below");
-        check("[split]\nvalidation = 0.5\n", "line 2: split.validation");
+        check("[split]\nvalidation = 1.0\n", "line 2: split.validation");
+        check("[split]\nfolds = 1\n", "line 2: split.folds: must be at least 2");
         check("[server]\naddress = \"here\"\n", "line 2: server.address");
         check(
             "[store.existing_items]\ntitle = \"name\"\n",

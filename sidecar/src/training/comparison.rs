@@ -21,11 +21,11 @@ use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, Source, UserId};
 
 use super::faithfulness::Faithfulness;
 use super::ordering::{Ordering, OrderingOutcome, OrderingSettings};
-use super::ranking::{Example, Known};
+use super::known::{Example, Known, Learner, Population, Seen};
 use super::{Trainer, item_text, user_text};
 use crate::features;
 use crate::rerank::Bound;
-use crate::split::{SplitSettings, earlier};
+use crate::split::earlier;
 use crate::writing::{Pair, PairWriter};
 
 /// Titles of each kind that a plain profile names.
@@ -132,23 +132,33 @@ pub struct ComparisonOutcome {
 }
 
 /// The examples of one comparison: training and validation first, the test after them.
-pub(super) struct Examples<'a> {
-    pub(super) learned: &'a Known,
-    pub(super) complete: &'a Known,
-    pub(super) pairs: Vec<Example<'a>>,
+pub(super) struct Examples {
+    /// What is known across folds, then by the training part, and last by everything.
+    pub(super) known: Vec<Known>,
+    pub(super) pairs: Vec<Example>,
     /// The first place of the test.
     pub(super) test: usize,
     /// The place of each test pair among those that were given.
     places: Vec<usize>,
 }
 
-impl Examples<'_> {
+impl Examples {
     pub(super) fn known(&self, place: usize) -> &Known {
-        if place < self.test { self.learned } else { self.complete }
+        &self.known[self.pairs[place].known]
     }
 
-    pub(super) fn learner(&self, place: usize) -> &super::ranking::Learner {
+    pub(super) fn learner(&self, place: usize) -> &Learner {
         &self.known(place).learners[self.pairs[place].user]
+    }
+
+    /// What the whole training part tells.
+    pub(super) fn latest(&self) -> &Known {
+        &self.known[self.known.len() - 2]
+    }
+
+    /// What all interactions but those of the test tell.
+    pub(super) fn complete(&self) -> &Known {
+        &self.known[self.known.len() - 1]
     }
 }
 
@@ -166,9 +176,7 @@ impl Trainer {
         ordering: &OrderingSettings,
         seed: u64,
     ) -> Result<ComparisonOutcome> {
-        let learned = self.known(&self.settings.split).await?;
-        let complete = self.known(&SplitSettings::ALL_HISTORY).await?;
-        let examples = self.gather(&learned, &complete, test)?;
+        let examples = self.gather(&self.population().await?, test)?;
         let items: HashMap<ItemId, ItemRecord> =
             self.storage.all_items().await?.into_iter().map(|item| (item.id, item)).collect();
         let codes = |texts: &[[String; 2]]| self.codes_of(texts, &examples, seed);
@@ -234,31 +242,30 @@ impl Trainer {
         Codes { positive: none.clone(), negative: none }
     }
 
-    fn gather<'a>(
+    fn gather(
         &self,
-        learned: &'a Known,
-        complete: &'a Known,
+        population: &Population,
         test: &[(UserId, HistoryEntry)],
-    ) -> Result<Examples<'a>> {
-        let mut pairs = self.examples(learned);
+    ) -> Result<Examples> {
+        let mut known = self.across_folds(population)?;
+        let mut pairs = self.examples(population, &known);
         let first = pairs.len();
-        let places: HashMap<UserId, usize> = complete
+        let complete = self.known(population, Seen::Everything)?;
+        let users: HashMap<UserId, usize> = complete
             .learners
             .iter()
             .enumerate()
             .map(|(place, learner)| (learner.record.id, place))
             .collect();
-        let mut given = Vec::with_capacity(test.len());
+        let mut places = Vec::with_capacity(test.len());
         for (number, (user, entry)) in test.iter().enumerate() {
-            let Some(place) = places.get(user) else { continue };
-            let learner = &complete.learners[*place];
-            if learner.vector.is_some() && complete.items.contains_key(&entry.item) {
-                let before = earlier(&learner.sorted, entry.time);
-                let entry = *entry;
-                pairs.push(Example { user: *place, before, entry, validation: false });
-                given.push(number);
+            let Some(user) = users.get(user).copied() else { continue };
+            if complete.learners[user].vector.is_some() && complete.item(entry.item).is_some() {
+                pairs.push(Example { known: known.len(), user, entry: *entry, validation: false });
+                places.push(number);
             }
         }
+        known.push(complete);
         let validation = pairs.iter().filter(|example| example.validation).count();
         let (training, test) = (first - validation, pairs.len() - first);
         ensure!(
@@ -266,13 +273,13 @@ impl Trainer {
             "there are {training} pairs to train on, {validation} to stop training and {test} to test; \
              each part needs more: see `split` and `training.maximum_pairs`"
         );
-        Ok(Examples { learned, complete, pairs, test: first, places: given })
+        Ok(Examples { known, pairs, test: first, places })
     }
 
     /// The texts of all examples, positive and negative, and how many an LLM wrote.
     async fn write_all(
         &self,
-        examples: &Examples<'_>,
+        examples: &Examples,
         items: &HashMap<ItemId, ItemRecord>,
         writer: &PairWriter,
     ) -> Result<(Vec<[String; 2]>, usize)> {
@@ -299,7 +306,7 @@ impl Trainer {
     fn codes_of(
         &self,
         texts: &[[String; 2]],
-        examples: &Examples<'_>,
+        examples: &Examples,
         seed: u64,
     ) -> Result<Vec<Codes>> {
         let side = |side: usize| -> Result<Array2<f32>> {
@@ -339,7 +346,7 @@ impl Trainer {
     fn run_arm(
         &self,
         arm: Arm,
-        examples: &Examples<'_>,
+        examples: &Examples,
         codes: &[Codes],
         actual: &[f32],
         liked: &[bool],
@@ -388,7 +395,7 @@ impl Trainer {
 
 /// What the template says of all pairs, in their order.
 async fn templates(
-    examples: &Examples<'_>,
+    examples: &Examples,
     items: &HashMap<ItemId, ItemRecord>,
     writer: &PairWriter,
 ) -> Result<Vec<[String; 2]>> {
@@ -404,7 +411,7 @@ async fn templates(
 }
 
 /// The codes, each of another pair of the same part.
-fn shuffled(codes: &[Codes], examples: &Examples<'_>, seed: u64) -> Vec<Codes> {
+fn shuffled(codes: &[Codes], examples: &Examples, seed: u64) -> Vec<Codes> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut shuffled = codes.to_vec();
     let (learned, test) = shuffled.split_at_mut(examples.test);
@@ -416,7 +423,7 @@ fn shuffled(codes: &[Codes], examples: &Examples<'_>, seed: u64) -> Vec<Codes> {
 /// What stands in for explanations in the arm `profile`: the consumer's own profile with the latest
 /// titles that they rated, and the item's text.
 fn plain_profiles(
-    examples: &Examples<'_>,
+    examples: &Examples,
     items: &HashMap<ItemId, ItemRecord>,
     trainer: &Trainer,
 ) -> Result<Vec<[String; 2]>> {
@@ -424,7 +431,8 @@ fn plain_profiles(
     let mut texts = Vec::with_capacity(examples.pairs.len());
     for (place, example) in examples.pairs.iter().enumerate() {
         let titles = |wanted: &dyn Fn(f32) -> bool| -> String {
-            let latest = example.before.iter().rev().filter(|entry| wanted(entry.rating));
+            let before = earlier(&examples.learner(place).history, example.entry.time);
+            let latest = before.iter().rev().filter(|entry| wanted(entry.rating));
             let titles = latest.filter_map(|entry| items.get(&entry.item));
             let titles: Vec<&str> =
                 titles.take(PROFILE_TITLES).map(|item| item.title.as_str()).collect();

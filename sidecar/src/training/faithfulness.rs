@@ -40,7 +40,7 @@ impl Trainer {
     pub(super) fn faithfulness(
         &self,
         trained: &TrainedRanker,
-        examples: &Examples<'_>,
+        examples: &Examples,
         codes: &[Codes],
         seed: u64,
     ) -> Result<Option<Faithfulness>> {

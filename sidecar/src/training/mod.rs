@@ -8,6 +8,7 @@ mod embeddings;
 mod faithfulness;
 mod golden;
 mod index;
+mod known;
 mod ordering;
 mod ranking;
 mod take_up;

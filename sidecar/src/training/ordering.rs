@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use whyrank_models::explainer::{ExplainerExamples, TrainedExplainer};
 use whyrank_models::metrics::{ndcg_at, recall_at};
 use whyrank_models::ranker::{RankerExamples, TrainedRanker};
-use whyrank_plugin::{Codes, HistoryEntry, ItemId};
+use whyrank_plugin::{Codes, ItemId};
 
 use super::Trainer;
 use super::comparison::{Arm, Examples};
-use super::ranking::Example;
+use super::known::Example;
+use super::ranking::NO_VECTOR;
 use crate::features;
 use crate::rerank::ScoreKind;
 
@@ -86,14 +87,14 @@ impl Ordering {
     pub(super) fn retrieve(
         settings: &OrderingSettings,
         trainer: &Trainer,
-        examples: &Examples<'_>,
+        examples: &Examples,
     ) -> Result<Option<Self>> {
         let kind = trainer.settings.rerank.score;
         let like_from = trainer.settings.rating_scale().like_from;
         let take_up = match kind {
             ScoreKind::Response if settings.consumers > 0 => {
                 let training = &examples.pairs[..examples.test];
-                trainer.learn_take_up(examples.learned, training)?.map(|(model, _)| model)
+                trainer.learn_take_up(examples.latest(), training)?.map(|(model, _)| model)
             }
             _ => None,
         };
@@ -114,7 +115,7 @@ impl Ordering {
         if let Some(take_up) = take_up {
             for query in &mut queries {
                 let pairs = trainer.pairs_of(examples, query);
-                let contexts = pairs.iter().map(|pair| trainer.inputs(examples.complete, pair));
+                let contexts = pairs.iter().map(|pair| trainer.inputs(examples.complete(), pair));
                 query.take_ups = contexts
                     .map(|inputs| inputs.map(|(_, _, context)| Some(take_up.probability(&context))))
                     .collect::<Result<_>>()?;
@@ -133,7 +134,7 @@ impl Ordering {
     pub(super) fn rerank(
         &mut self,
         trainer: &Trainer,
-        examples: &Examples<'_>,
+        examples: &Examples,
         arm: Arm,
         ranker: &TrainedRanker,
         explainer: Option<&TrainedExplainer>,
@@ -163,17 +164,16 @@ impl Ordering {
     }
 }
 
-fn query(examples: &Examples<'_>, user: usize, later: &[ItemId], candidates: usize) -> Query {
-    let learner = &examples.complete.learners[user];
+fn query(examples: &Examples, user: usize, later: &[ItemId], candidates: usize) -> Query {
+    let learner = &examples.complete().learners[user];
     let vector = learner.vector.as_deref().unwrap_or_default();
     let rated: std::collections::HashSet<ItemId> =
-        learner.sorted.iter().map(|entry| entry.item).collect();
+        learner.history.iter().map(|entry| entry.item).collect();
     let mut near: Vec<(f32, ItemId)> = examples
-        .complete
-        .items
-        .iter()
+        .complete()
+        .items()
         .filter(|(id, _)| !rated.contains(id))
-        .map(|(id, (item, _))| (vector.iter().zip(item).map(|(u, i)| u * i).sum(), *id))
+        .map(|(id, item)| (vector.iter().zip(item).map(|(u, i)| u * i).sum(), id))
         .collect();
     near.sort_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1)));
     near.truncate(candidates);
@@ -207,12 +207,14 @@ fn outcome(
 /// Codes of a query's candidates, in their order.
 fn predicted(
     explainer: &TrainedExplainer,
-    examples: &Examples<'_>,
+    examples: &Examples,
     query: &Query,
 ) -> Result<Vec<Codes>> {
-    let learner = &examples.complete.learners[query.user];
+    let complete = examples.complete();
+    let learner = &complete.learners[query.user];
     let user = learner.vector.as_deref().context("queries are of consumers with a vector")?;
-    let items = query.candidates.iter().flat_map(|id| examples.complete.items[id].0.clone());
+    let items = query.candidates.iter().filter_map(|id| complete.item(*id));
+    let items = items.flat_map(|(vector, _)| vector.iter().copied());
     let users = std::iter::repeat_n(user, query.candidates.len()).flatten().copied();
     let table =
         |values: Vec<f32>| Array2::from_shape_vec((query.candidates.len(), user.len()), values);
@@ -226,7 +228,7 @@ impl Trainer {
     /// An explainer that learned the codes of the training pairs only.
     pub(super) fn explainer_of(
         &self,
-        examples: &Examples<'_>,
+        examples: &Examples,
         codes: &[Codes],
         seed: u64,
     ) -> Result<TrainedExplainer> {
@@ -238,7 +240,7 @@ impl Trainer {
             let example = &examples.pairs[*place];
             let learner = examples.learner(*place);
             user.extend(learner.vector.as_deref().context("examples have a user vector")?);
-            item.extend(&examples.known(*place).items[&example.entry.item].0);
+            item.extend(examples.known(*place).item(example.entry.item).context(NO_VECTOR)?.0);
             positive.extend(&codes[*place].positive);
             negative.extend(&codes[*place].negative);
         }
@@ -258,24 +260,17 @@ impl Trainer {
         Ok(TrainedExplainer::train(&known, &settings, self.progress.as_ref())?)
     }
 
-    /// The query's candidates as pairs whose rating nobody knows.
-    fn pairs_of<'a>(&self, examples: &'a Examples<'_>, query: &Query) -> Vec<Example<'a>> {
-        let learner = &examples.complete.learners[query.user];
-        let time = learner.sorted.last().map_or(0, |entry| entry.time);
-        let pairs = query.candidates.iter().map(|item| Example {
-            user: query.user,
-            before: &learner.sorted,
-            // The rating is the label, which a prediction does not look at.
-            entry: HistoryEntry { item: *item, rating: 0.0, time },
-            validation: false,
-        });
-        pairs.collect()
+    /// The query's candidates as pairs.
+    fn pairs_of(&self, examples: &Examples, query: &Query) -> Vec<Example> {
+        let known = examples.known.len() - 1;
+        let items = query.candidates.iter();
+        items.map(|item| Example::unrated(known, query.user, *item)).collect()
     }
 
     /// What each candidate is ordered by.
     fn values(
         &self,
-        examples: &Examples<'_>,
+        examples: &Examples,
         query: &Query,
         kind: ScoreKind,
         codes: &[Codes],
@@ -289,8 +284,8 @@ impl Trainer {
         let mut rows = RankerExamples::new(shape.clone(), length);
         let mut without_codes = RankerExamples::new(shape, length);
         for (pair, codes) in self.pairs_of(examples, query).iter().zip(codes) {
-            self.push(&mut rows, examples.complete, pair, Some(codes))?;
-            self.push(&mut without_codes, examples.complete, pair, None)?;
+            self.push(&mut rows, examples.complete(), pair, Some(codes))?;
+            self.push(&mut without_codes, examples.complete(), pair, None)?;
         }
         let scores = self.bounded(ranker, &rows, &without_codes)?.into_iter().zip(&query.take_ups);
         Ok(scores.map(|(score, take_up)| kind.of(score, *take_up)).collect())

@@ -1,25 +1,22 @@
-//! Trains the ranker on the part of the interactions that came after those the vectors were learned
-//! from: every input of an example was known before the consumer met the item.
+//! Trains the ranker on every interaction of the training part, each seen across folds: no input of an
+//! example comes from the example itself.
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail};
 use ndarray::ArrayView2;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use serde::Serialize;
 use whyrank_models::explainer::Explainer;
 use whyrank_models::ranker::{CandidateInput, RankerExamples, RankerReport, TrainedRanker};
-use whyrank_models::taste::{Rated, Taste};
-use whyrank_plugin::{Codes, HistoryEntry, ItemId, Statistics, UserId, UserRecord};
+use whyrank_plugin::{Codes, ItemId, UserId};
 
+use super::known::{Example, Known, Population};
 use super::{TakeUpOutcome, Trainer};
 use crate::artifacts::{self, load_encoder};
-use crate::cold_start::ColdStart;
-use crate::config::VectorSource;
 use crate::features::{self, ConsumerState};
-use crate::split::{Divided, Parts, SplitSettings};
+
+/// Why an example cannot be: [`Trainer::examples`] makes none of such an item.
+pub(super) const NO_VECTOR: &str = "examples are of items that have a vector";
 
 /// What training the ranker used and reached.
 #[derive(Debug, Clone, Serialize)]
@@ -34,36 +31,9 @@ pub struct RankerOutcome {
     pub report: RankerReport,
 }
 
-/// A rated pair of the ranking or validation part, with all that came before it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Example<'a> {
-    pub(super) user: usize,
-    pub(super) before: &'a [HistoryEntry],
-    pub(super) entry: HistoryEntry,
-    pub(super) validation: bool,
-}
-
-/// One consumer while examples are made.
-pub(super) struct Learner {
-    pub(super) record: UserRecord,
-    pub(super) sorted: Vec<HistoryEntry>,
-    pub(super) parts: Parts,
-    /// From the history part only; none for a consumer without any place among the items.
-    pub(super) vector: Option<Vec<f32>>,
-    /// From the history part only.
-    pub(super) taste: Taste,
-    pub(super) statistics: Statistics,
-}
-
-/// What is known of consumers and items when an example's consumer meets its item.
-pub(super) struct Known {
-    pub(super) learners: Vec<Learner>,
-    pub(super) items: HashMap<ItemId, (Vec<f32>, Statistics)>,
-}
-
 /// What the examples are made from.
 struct Material {
-    known: Known,
+    known: Vec<Known>,
     written: HashMap<(UserId, ItemId), Codes>,
     explainer: Explainer,
 }
@@ -74,8 +44,9 @@ impl Trainer {
     /// # Errors
     /// When vectors, codes or rated pairs are missing.
     pub async fn train_ranker(&self) -> Result<RankerOutcome> {
-        let material = self.material().await?;
-        let examples = self.examples(&material.known);
+        let population = self.population().await?;
+        let material = self.material(&population).await?;
+        let examples = self.examples(&population, &material.known);
         let code = self.settings.autoencoder.code;
         let shape = features::shape(self.settings.vectors.factorisation.dimension, code);
         let length = self.settings.ranker.history_length;
@@ -104,7 +75,8 @@ impl Trainer {
         let progress = self.progress.as_ref();
         let mut trained =
             TrainedRanker::train(&training, &validation, &self.settings.ranker, progress)?;
-        let take_up = self.learn_take_up(&material.known, &examples)?;
+        let latest = material.known.last().context("the training part is always known")?;
+        let take_up = self.learn_take_up(latest, &examples)?;
         let take_up = take_up.map(|(model, outcome)| {
             trained.set_take_up(model);
             outcome
@@ -113,11 +85,11 @@ impl Trainer {
         Ok(RankerOutcome { written, predicted, take_up, report: trained.report().clone() })
     }
 
-    async fn material(&self) -> Result<Material> {
+    async fn material(&self, population: &Population) -> Result<Material> {
         let dimension = self.settings.vectors.factorisation.dimension;
         let code = self.settings.autoencoder.code;
         let explainer = Explainer::load(&self.paths.explainer(), dimension, code)?;
-        let known = self.known(&self.settings.split).await?;
+        let known = self.across_folds(population)?;
         let encoder = load_encoder(&self.paths, self.embedder()?.dimension(), code)?;
         let version = artifacts::version(encoder.contract());
         let written = self
@@ -131,142 +103,25 @@ impl Trainer {
         Ok(Material { known, written, explainer })
     }
 
-    /// Consumers and items as the history parts of `split` know them.
-    pub(super) async fn known(&self, split: &SplitSettings) -> Result<Known> {
-        let users = self.storage.all_users().await?;
-        let items = self.storage.all_items().await?;
-        let vectors: HashMap<ItemId, Vec<f32>> =
-            items.into_iter().filter_map(|item| Some((item.id, item.vector?))).collect();
-        if vectors.is_empty() {
-            bail!("no item has a vector yet: run `whyrank train vectors` and `whyrank index`");
-        }
-        let mut learners = self.learners(users, &vectors, split)?;
-        // Of items, too, only what the history parts say may be known.
-        let mut ratings: HashMap<ItemId, Vec<f32>> = HashMap::new();
-        for learner in &learners {
-            for entry in &learner.sorted[..learner.parts.history_end] {
-                ratings.entry(entry.item).or_default().push(entry.rating);
-            }
-        }
-        let histories = learners.iter().map(|learner| &learner.sorted[..learner.parts.history_end]);
-        let expected = self.expected_ratings(histories)?;
-        let items: HashMap<ItemId, (Vec<f32>, Statistics)> = vectors
-            .into_iter()
-            .map(|(id, vector)| {
-                let statistics = Statistics {
-                    expected_rating: expected.of(id),
-                    ..Statistics::of(ratings.remove(&id).unwrap_or_default())
-                };
-                (id, (vector, statistics))
-            })
-            .collect();
-        for learner in &mut learners {
-            learner.taste = self.taste(&learner.sorted[..learner.parts.history_end], &items)?;
-        }
-        Ok(Known { learners, items })
-    }
-
-    /// The taste behind a history, as indexing finds it.
-    fn taste(
-        &self,
-        history: &[HistoryEntry],
-        items: &HashMap<ItemId, (Vec<f32>, Statistics)>,
-    ) -> Result<Taste> {
-        let scale = self.settings.rating_scale();
-        let rated: Vec<Rated<'_>> = history
-            .iter()
-            .filter_map(|entry| {
-                let (vector, statistics) = items.get(&entry.item)?;
-                let expected = scale.expected(*statistics);
-                Some(Rated { vector, expected, rating: entry.rating })
-            })
-            .collect();
-        Ok(Taste::learn(&rated, &self.settings.vectors.taste)?)
-    }
-
-    fn learners(
-        &self,
-        users: Vec<UserRecord>,
-        vectors: &HashMap<ItemId, Vec<f32>>,
-        split: &SplitSettings,
-    ) -> Result<Vec<Learner>> {
-        let settings = &self.settings.vectors;
-        let brought = settings.source == VectorSource::Imported;
-        let folder = if brought {
-            let table: Vec<_> = vectors.values().cloned().collect();
-            ColdStart::brought(&table, settings)?
-        } else {
-            let path = self.paths.factorisation();
-            let dimension = settings.factorisation.dimension;
-            let factorisation =
-                whyrank_models::factorisation::Factorisation::load(&path, dimension)?;
-            ColdStart::learned(factorisation, self.embedder()?, settings)
-        };
-        let profiles = self.embed_profiles(&folder, &users)?;
-        let mut learners = Vec::with_capacity(users.len());
-        for (row, record) in users.into_iter().enumerate() {
-            let Divided { sorted, parts } = split.divide(record.id, &record.history);
-            let known = &sorted[..parts.history_end];
-            let history: Vec<(Vec<f32>, f32)> = known
-                .iter()
-                .filter_map(|entry| Some((vectors.get(&entry.item)?.clone(), entry.rating)))
-                .collect();
-            let profile = profiles.as_ref().map(|table| table.row(row).to_vec());
-            let vector = if history.is_empty() && profile.is_none() {
-                None
-            } else {
-                Some(folder.fold_in_with(&history, profile.as_deref())?)
-            };
-            let statistics = Statistics::of(known.iter().map(|entry| entry.rating));
-            let taste = Taste::default();
-            learners.push(Learner { record, sorted, parts, vector, taste, statistics });
-        }
-        Ok(learners)
-    }
-
-    /// All rated pairs after the history parts, in a random order of a fixed seed, cut at the limit.
-    pub(super) fn examples<'a>(&self, known: &'a Known) -> Vec<Example<'a>> {
-        let mut examples = Vec::new();
-        for (user, learner) in known.learners.iter().enumerate() {
-            if learner.vector.is_none() {
-                continue;
-            }
-            for place in learner.parts.history_end..learner.sorted.len() {
-                let entry = learner.sorted[place];
-                if known.items.contains_key(&entry.item) {
-                    examples.push(Example {
-                        user,
-                        before: &learner.sorted[..place],
-                        entry,
-                        validation: place >= learner.parts.ranking_end,
-                    });
-                }
-            }
-        }
-        let mut random = StdRng::seed_from_u64(self.settings.ranker.training.seed);
-        examples.shuffle(&mut random);
-        examples.truncate(self.settings.training.maximum_pairs);
-        examples
-    }
-
     /// Adds one example; true if its codes come from a written explanation.
     fn add(
         &self,
         examples: &mut RankerExamples,
         material: &Material,
-        example: &Example<'_>,
+        example: &Example,
     ) -> Result<bool> {
-        let Known { learners, items } = &material.known;
-        let learner = &learners[example.user];
+        let known = &material.known[example.known];
+        let learner = &known.learners[example.user];
         let written = material.written.get(&(learner.record.id, example.entry.item));
         let codes = match written {
             Some(codes) => codes.clone(),
             None => {
                 let vector = learner.vector.as_deref().context("examples have a user vector")?;
-                predict(&material.explainer, vector, &items[&example.entry.item].0)?
+                let (item, _) = known.item(example.entry.item).context(NO_VECTOR)?;
+                predict(&material.explainer, vector, item)?
             }
         };
-        self.push(examples, &material.known, example, Some(&codes))?;
+        self.push(examples, known, example, Some(&codes))?;
         Ok(written.is_some())
     }
 
@@ -274,15 +129,15 @@ impl Trainer {
     pub(super) fn inputs(
         &self,
         known: &Known,
-        example: &Example<'_>,
+        example: &Example,
     ) -> Result<(ConsumerState, Vec<f32>, Vec<f32>)> {
         let learner = &known.learners[example.user];
-        let (item, statistics) = &known.items[&example.entry.item];
+        let (item, statistics) = known.item(example.entry.item).context(NO_VECTOR)?;
         let length = self.settings.ranker.history_length;
-        let recent = &example.before[example.before.len().saturating_sub(length)..];
+        let recent = &learner.history[learner.history.len().saturating_sub(length)..];
         let vector = learner.vector.clone().context("examples have a user vector")?;
         let history = recent.iter().filter_map(|entry| {
-            known.items.get(&entry.item).map(|(vector, _)| (vector.clone(), entry.rating))
+            known.item(entry.item).map(|(vector, _)| (vector.to_vec(), entry.rating))
         });
         let consumer = ConsumerState {
             vector,
@@ -291,8 +146,8 @@ impl Trainer {
             statistics: learner.statistics,
         };
         let scale = self.settings.rating_scale();
-        let context = features::context(&consumer, item, *statistics, scale);
-        Ok((consumer, item.clone(), context))
+        let context = features::context(&consumer, item, statistics, scale);
+        Ok((consumer, item.to_vec(), context))
     }
 
     /// Adds one example with these codes, or without any.
@@ -300,10 +155,9 @@ impl Trainer {
         &self,
         examples: &mut RankerExamples,
         known: &Known,
-        example: &Example<'_>,
+        example: &Example,
         codes: Option<&Codes>,
-    ) -> Result<()> {
-        let (consumer, item, context) = self.inputs(known, example)?;
+    ) -> Result<()> {        let (consumer, item, context) = self.inputs(known, example)?;
         let rows = consumer.history_rows();
         let scale = self.settings.rating_scale();
         let candidate = CandidateInput {

@@ -1,5 +1,9 @@
-//! Who takes items up: learned from the pairs that the ranker learns from, against pairs that never met,
-//! drawn evenly over all consumers and items, so that those who take up much are told from those who do not.
+//! Who takes items up: learned from the validation part, the newest interactions, as the training part knows
+//! consumers and items before it. So the probability is that of taking an item up within a time as long as
+//! the one that the validation part spans.
+//!
+//! Against these stand pairs that never met, drawn evenly over all consumers and items, so that those who
+//! take up much are told from those who do not.
 
 use anyhow::Result;
 use ndarray::Array2;
@@ -9,10 +13,10 @@ use rand::rngs::StdRng;
 use serde::Serialize;
 use whyrank_models::metrics::auc;
 use whyrank_models::ranker::{TakeUp, TakeUpExamples};
-use whyrank_plugin::{HistoryEntry, ItemId};
+use whyrank_plugin::ItemId;
 
 use super::Trainer;
-use super::ranking::{Example, Known};
+use super::known::{Example, Known};
 use crate::features::CONTEXT;
 
 /// Pairs that were not taken up for each that was.
@@ -30,33 +34,40 @@ pub struct TakeUpOutcome {
 }
 
 impl Trainer {
-    /// Learns take-up; none where consumers have met all items, or nobody met any.
+    /// Learns take-up from the examples of the validation part, before which `known` is what is known; none
+    /// where consumers have met all items, or there are too few examples.
     pub(super) fn learn_take_up(
         &self,
         known: &Known,
-        examples: &[Example<'_>],
+        examples: &[Example],
     ) -> Result<Option<(TakeUp, TakeUpOutcome)>> {
-        let (training, validation): (Vec<&Example<'_>>, Vec<&Example<'_>>) =
-            examples.iter().partition(|example| !example.validation);
-        let Some(training) = self.take_ups(known, &training)? else { return Ok(None) };
-        let Some(validation) = self.take_ups(known, &validation)? else { return Ok(None) };
+        let newest: Vec<Example> = examples.iter().filter(|one| one.validation).copied().collect();
+        // One half learns and the other chooses the features; then both learn.
+        let (learning, choosing) = newest.split_at(newest.len() / 2);
+        let Some(half) = self.take_ups(known, learning)? else { return Ok(None) };
+        let Some(other) = self.take_ups(known, choosing)? else { return Ok(None) };
+        let Some(all) = self.take_ups(known, &newest)? else { return Ok(None) };
         let few: Vec<usize> = (0..CONTEXT.len()).filter(|at| FEW.contains(&CONTEXT[*at])).collect();
-        let mut best: Option<(TakeUp, TakeUpOutcome)> = None;
+        let mut best: Option<(Vec<usize>, f64)> = None;
         for columns in [few, (0..CONTEXT.len()).collect()] {
-            let model = TakeUp::learn(&training, &columns)?;
-            let rows = validation.features.rows().into_iter();
+            let model = TakeUp::learn(&half, &columns)?;
+            let rows = other.features.rows().into_iter();
             let predicted: Vec<f32> = rows.map(|row| model.probability(&row.to_vec())).collect();
-            let auc = auc(&predicted, &validation.taken).unwrap_or(0.5);
-            if best.as_ref().is_none_or(|(_, before)| auc > before.auc) {
-                let features = columns.iter().map(|column| CONTEXT[*column]).collect();
-                best = Some((model, TakeUpOutcome { features, auc }));
+            let auc = auc(&predicted, &other.taken).unwrap_or(0.5);
+            if best.as_ref().is_none_or(|(_, before)| auc > *before) {
+                best = Some((columns, auc));
             }
         }
-        Ok(best)
+        let Some((columns, auc)) = best else { return Ok(None) };
+        let features = columns.iter().map(|column| CONTEXT[*column]).collect();
+        Ok(Some((TakeUp::learn(&all, &columns)?, TakeUpOutcome { features, auc })))
     }
 
-    fn take_ups(&self, known: &Known, examples: &[&Example<'_>]) -> Result<Option<TakeUpExamples>> {
-        let mut items: Vec<ItemId> = known.items.keys().copied().collect();
+    fn take_ups(&self, known: &Known, examples: &[Example]) -> Result<Option<TakeUpExamples>> {
+        if examples.is_empty() {
+            return Ok(None);
+        }
+        let mut items: Vec<ItemId> = known.items().map(|(id, _)| id).collect();
         items.sort_unstable();
         let mut random = StdRng::seed_from_u64(self.settings.ranker.training.seed);
         let (mut rows, mut taken) = (Vec::new(), Vec::new());
@@ -66,7 +77,6 @@ impl Trainer {
         }
         let consumers: Vec<usize> = (0..known.learners.len())
             .filter(|user| known.learners[*user].vector.is_some())
-            .filter(|user| !known.learners[*user].sorted.is_empty())
             .collect();
         if consumers.is_empty() || items.is_empty() {
             return Ok(None);
@@ -76,17 +86,15 @@ impl Trainer {
             let user = consumers[random.random_range(0..consumers.len())];
             let item = items[random.random_range(0..items.len())];
             let learner = &known.learners[user];
-            if learner.sorted.iter().any(|entry| entry.item == item) {
+            if learner.record.history.iter().any(|entry| entry.item == item) {
                 continue;
             }
-            let before = &learner.sorted[..learner.parts.history_end];
-            let entry = HistoryEntry { item, ..learner.sorted[0] };
-            let pair = Example { user, before, entry, validation: false };
+            let pair = Example::unrated(examples[0].known, user, item);
             rows.extend(self.inputs(known, &pair)?.2);
             taken.push(false);
             others += 1;
         }
-        let unmet = |user: &usize| items.len().saturating_sub(known.learners[*user].sorted.len());
+        let unmet = |user: &usize| items.len().saturating_sub(known.learners[*user].record.history.len());
         let all: usize = consumers.iter().map(unmet).sum();
         if others == 0 || all == 0 {
             return Ok(None);

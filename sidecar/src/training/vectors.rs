@@ -1,4 +1,4 @@
-//! User and item vectors: learned from the history part of the interactions, or brought by the
+//! User and item vectors: learned from the training part of the interactions, or brought by the
 //! search team.
 
 use std::collections::HashMap;
@@ -33,6 +33,11 @@ impl ExpectedRatings {
     pub(super) fn of(&self, item: ItemId) -> Option<f32> {
         self.items.get(&item).copied().or(self.mean)
     }
+
+    /// The mean of all ratings.
+    pub(super) fn mean(&self) -> Option<f32> {
+        self.mean
+    }
 }
 
 /// What learning vectors used.
@@ -44,12 +49,12 @@ pub struct VectorsOutcome {
     pub users: usize,
     /// Items in the store.
     pub items: usize,
-    /// Interactions of the history part that were learned from.
+    /// Interactions of the training part that were learned from.
     pub interactions: usize,
 }
 
 impl Trainer {
-    /// Learns user and item vectors from the history part, unless they are brought.
+    /// Learns user and item vectors from the training part, unless they are brought.
     ///
     /// # Errors
     /// When there is nothing to learn from, or brought vectors are missing.
@@ -78,7 +83,7 @@ impl Trainer {
             }
             return Ok(outcome);
         }
-        let interactions = self.history_part(&users, &items);
+        let interactions = self.training_part(&users, &items);
         outcome.interactions = interactions.len();
         let progress = self.progress.as_ref();
         let item_texts: Vec<String> = items.iter().map(item_text).collect();
@@ -132,14 +137,14 @@ impl Trainer {
         Ok(ExpectedRatings { items, mean })
     }
 
-    /// The oldest part of every consumer's interactions, by row of the given lists.
-    fn history_part(&self, users: &[UserRecord], items: &[ItemRecord]) -> Vec<Interaction> {
+    /// The training part of every consumer's interactions, by row of the given lists.
+    fn training_part(&self, users: &[UserRecord], items: &[ItemRecord]) -> Vec<Interaction> {
         let rows: HashMap<ItemId, usize> =
             items.iter().enumerate().map(|(row, item)| (item.id, row)).collect();
         let mut interactions = Vec::new();
         for (user, record) in users.iter().enumerate() {
             let divided = self.settings.split.divide(record.id, &record.history);
-            for entry in &divided.sorted[..divided.parts.history_end] {
+            for entry in &divided.sorted[..divided.training_end] {
                 if let Some(item) = rows.get(&entry.item) {
                     let (user, item) = (user as u32, *item as u32);
                     interactions.push(Interaction { user, item, rating: entry.rating });

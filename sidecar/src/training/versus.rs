@@ -12,7 +12,8 @@ use whyrank_models::ranker::CandidateInput;
 use whyrank_plugin::{Codes, ItemId, UserId};
 
 use super::Trainer;
-use super::ranking::{Example, Known, predict};
+use super::known::{Example, Known, Seen};
+use super::ranking::predict;
 use crate::artifacts::{self, RerankModels, load_encoder};
 
 /// Share of the samples that an interval holds.
@@ -84,9 +85,11 @@ impl Trainer {
         &self,
         models: [&RerankModels; 2],
     ) -> Result<VersionComparison> {
-        let known = self.known(&self.settings.split).await?;
-        let pairs: Vec<Example<'_>> =
-            self.examples(&known).into_iter().filter(|pair| pair.validation).collect();
+        let population = self.population().await?;
+        let known = [self.known(&population, Seen::Training)?];
+        let mut pairs = self.examples(&population, &known);
+        pairs.retain(|pair| pair.validation);
+        let [known] = known;
         ensure!(
             pairs.len() > 1,
             "there are {} held-back pairs: consumers have too few interactions for `split`",
@@ -163,7 +166,7 @@ impl Trainer {
         &self,
         models: &RerankModels,
         known: &Known,
-        pairs: &[Example<'_>],
+        pairs: &[Example],
         written: &HashMap<(UserId, ItemId), Codes>,
         liked: &[bool],
     ) -> Result<Predicted> {
@@ -198,7 +201,7 @@ impl Trainer {
 }
 
 /// NDCG of each consumer's own pairs, in the order of consumers; those with nothing to order are out.
-fn orders(pairs: &[Example<'_>], likes: &[f32], liked: &[bool]) -> Vec<f64> {
+fn orders(pairs: &[Example], likes: &[f32], liked: &[bool]) -> Vec<f64> {
     let mut by_consumer: BTreeMap<usize, Vec<(f32, bool)>> = BTreeMap::new();
     for ((pair, like), liked) in pairs.iter().zip(likes).zip(liked) {
         by_consumer.entry(pair.user).or_default().push((*like, *liked));
