@@ -43,6 +43,7 @@ dimension = 2
 [import.interactions]
 path = "own-interactions.jsonl"
 time = ""
+rows_in_order = true
 [import.items]
 path = "own-items.jsonl"
 vector = "vector"

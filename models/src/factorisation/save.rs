@@ -47,6 +47,7 @@ impl Factorisation {
         for (name, map) in [("item_texts", &self.item_texts), ("user_texts", &self.user_texts)] {
             tables.extend(map.as_ref().map(|map| floats(name, &map.weights)));
         }
+        tables.extend(self.item_priors.as_ref().map(|priors| floats("item_priors", priors)));
         let views = tables.iter().map(|(name, shape, kind, bytes)| {
             let view = TensorView::new(*kind, shape.clone(), bytes).expect("bytes fit the shape");
             (*name, view)
@@ -118,6 +119,7 @@ impl Factorisation {
             user_vectors: needed("user_vectors")?,
             item_texts: map("item_texts")?,
             user_texts: map("user_texts")?,
+            item_priors: table("item_priors")?,
             fold_in: FoldIn::from_side(items, settings),
             fingerprint: contract.fingerprint,
         })

@@ -264,3 +264,30 @@ fn on_movielens_the_vectors_retrieve_far_better_than_popularity() {
     assert!(ours.ndcg_at_10 > 1.3 * popular.ndcg_at_10, "{ours:?} {popular:?}");
     assert!(ours.recall_at_200 > popular.recall_at_200, "{ours:?} {popular:?}");
 }
+
+#[test]
+fn items_forget_a_pair_and_keep_their_space() {
+    let texts = taste_texts(20);
+    let pairs = two_tastes(30, 20);
+    let learned = learn(&pairs, Some(&texts), 20);
+    let nearly = |left: ArrayView1<'_, f32>, right: ArrayView1<'_, f32>| {
+        let difference = (&left - &right).mapv(|value| value * value).sum().sqrt();
+        difference < 0.05 * left.mapv(|value| value * value).sum().sqrt()
+    };
+    let same = learned.items_as_known_from(30, &pairs, None).unwrap();
+    for (before, after) in learned.item_vectors().rows().into_iter().zip(same.rows()) {
+        assert!(nearly(before, after), "{before} {after}");
+    }
+    // Item 3 was rated by user 1 alone: without that it stands where its text says, and only there.
+    let alone: Vec<Interaction> =
+        pairs.iter().filter(|pair| pair.item != 3 || pair.user == 1).copied().collect();
+    assert!(alone.iter().any(|pair| pair.item == 3));
+    let learned = learn(&alone, Some(&texts), 20);
+    let without: Vec<Interaction> = alone.iter().filter(|pair| pair.item != 3).copied().collect();
+    let forgotten = learned.items_as_known_from(30, &without, None).unwrap();
+    let prior = learned.item_from_text(&texts.row(3).to_vec()).unwrap();
+    assert_close("the forgotten item", &forgotten.row(3).to_vec(), &prior);
+    assert!(nearly(learned.item_vectors().row(5), forgotten.row(5)));
+    let beyond = [Interaction { user: 0, item: 20, rating: 5.0 }];
+    assert!(matches!(learned.items_as_known_from(30, &beyond, None), Err(Error::Shape { .. })));
+}

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 use crate::network::check::{self, Fingerprint};
 use crate::progress::Progress;
 
+/// Rounds in which vectors forget interactions: after one, the others' vectors still have seen them.
+const REFRESHING_ROUNDS: usize = 2;
+
 /// One rating of one item by one user, by their row numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interaction {
@@ -45,6 +48,8 @@ pub struct Factorisation {
     pub(super) user_vectors: Array2<f32>,
     pub(super) item_texts: Option<TextProjection>,
     pub(super) user_texts: Option<TextProjection>,
+    /// Where each item's text pulls its vector, `[items, d]`; none without texts.
+    pub(super) item_priors: Option<Array2<f32>>,
     pub(super) fold_in: FoldIn,
     pub(super) fingerprint: String,
 }
@@ -96,6 +101,7 @@ impl Factorisation {
             user_vectors: users.table(),
             item_texts: item_map.as_ref().map(projection),
             user_texts: user_map.as_ref().map(projection),
+            item_priors: item_map.is_some().then(|| table(&items.priors)),
             fingerprint: data.fingerprint(&pairs),
         })
     }
@@ -141,6 +147,51 @@ impl Factorisation {
     /// [`Error::Empty`] if no item texts were learned from; [`Error::Shape`], [`Error::NotFinite`].
     pub fn item_from_text(&self, embedding: &[f32]) -> Result<Vec<f32>> {
         project(&self.item_texts, "items", embedding)
+    }
+
+    /// Item vectors `[items, d]` in the same space as if only these interactions of `users` users were known:
+    /// both sides are solved again, starting from the learned item vectors. Without a pair that they were
+    /// learned from, what remains of it is what the other vectors once took from it.
+    ///
+    /// `user_texts` are the users' profiles, `[users, text]`, where those were learned from.
+    ///
+    /// # Errors
+    /// As [`Factorisation::train`].
+    pub fn items_as_known_from(
+        &self,
+        users: usize,
+        interactions: &[Interaction],
+        user_texts: Option<ArrayView2<'_, f32>>,
+    ) -> Result<Array2<f32>> {
+        let settings = &self.fold_in.settings;
+        let rows = self.item_vectors.nrows();
+        let data = FactorisationData {
+            users,
+            items: rows,
+            interactions,
+            item_texts: None,
+            user_texts: user_texts.filter(|_| self.knows_user_texts()),
+        };
+        data.check()?;
+        let pairs = data.distinct_pairs();
+        let mut known =
+            Side::new(users, pairs.iter().map(|p| (p.user, p.item, p.rating)), settings);
+        let mut items = Side::new(rows, pairs.iter().map(|p| (p.item, p.user, p.rating)), settings);
+        if let (Some(map), Some(texts)) = (&self.user_texts, data.user_texts) {
+            for (prior, text) in known.priors.iter_mut().zip(texts.rows()) {
+                *prior = map.project(&text.to_vec())?.into_iter().map(f64::from).collect();
+            }
+        }
+        fill(&mut items.vectors, &self.item_vectors);
+        if let Some(priors) = &self.item_priors {
+            fill(&mut items.priors, priors);
+        }
+        for _ in 0..REFRESHING_ROUNDS {
+            known.solve(&items, settings)?;
+            items.solve(&known, settings)?;
+        }
+        items.place_unmet();
+        Ok(items.table())
     }
 
     /// Whether profile texts were learned from, so that [`Factorisation::fold_in`] takes one.
@@ -304,9 +355,17 @@ impl Side {
     }
 
     fn table(&self) -> Array2<f32> {
-        let dimension = self.vectors.first().map_or(0, Vec::len);
-        Array2::from_shape_fn((self.vectors.len(), dimension), |(row, axis)| {
-            self.vectors[row][axis] as f32
-        })
+        table(&self.vectors)
+    }
+}
+
+fn table(rows: &[Vec<f64>]) -> Array2<f32> {
+    let width = rows.first().map_or(0, Vec::len);
+    Array2::from_shape_fn((rows.len(), width), |(row, axis)| rows[row][axis] as f32)
+}
+
+fn fill(rows: &mut [Vec<f64>], table: &Array2<f32>) {
+    for (row, values) in rows.iter_mut().zip(table.rows()) {
+        *row = values.iter().map(|value| f64::from(*value)).collect();
     }
 }

@@ -23,7 +23,7 @@ pub struct ImportedInteraction {
     pub item: String,
     /// The rating; finite.
     pub rating: f32,
-    /// Seconds since 1970; the row's line where the table has no times.
+    /// Seconds since 1970. Where the table has no times, the row's line if rows are in order, or else 0.
     pub time: i64,
 }
 

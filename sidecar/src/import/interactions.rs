@@ -86,7 +86,10 @@ impl<'a> Interactions<'a> {
     }
 
     fn time(&self, line: u64, cells: &[Cell]) -> Checked<i64> {
-        let Some(place) = self.time else { return Ok(i64::try_from(line).unwrap_or(i64::MAX)) };
+        let Some(place) = self.time else {
+            let ordered = self.settings.interactions.rows_in_order;
+            return Ok(if ordered { i64::try_from(line).unwrap_or(i64::MAX) } else { 0 });
+        };
         time::seconds(&cells[place], self.settings.time_unit).ok_or_else(|| {
             let message = format!("the time is {}, which cannot be read", cells[place].shown());
             Refusal::new(Reason::InvalidTime, message)

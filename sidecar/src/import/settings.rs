@@ -68,8 +68,11 @@ pub struct InteractionTable {
     pub item: String,
     /// The column with the rating; "" if every interaction counts the same.
     pub rating: String,
-    /// The column with the time; "" if the rows are in the order in which they happened.
+    /// The column with the time; "" if there is none.
     pub time: String,
+    /// Without a time: whether the rows stand in the order in which they happened. Otherwise nothing is
+    /// taken for older or newer, as in a table that is sorted by item.
+    pub rows_in_order: bool,
 }
 
 impl Default for InteractionTable {
@@ -83,6 +86,7 @@ impl Default for InteractionTable {
             item: "item".to_owned(),
             rating: "rating".to_owned(),
             time: "time".to_owned(),
+            rows_in_order: false,
         }
     }
 }

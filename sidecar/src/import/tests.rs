@@ -270,6 +270,12 @@ fn ratings_and_times_may_be_absent() {
     let rows: Vec<_> =
         dataset.interactions.iter().map(|row| (row.user.as_str(), row.rating)).collect();
     assert_eq!(rows, [("b", 1.0), ("a", 1.0)], "in the order of the file");
+    let times = |settings: &ImportSettings| -> Vec<i64> {
+        run(settings).0.interactions.iter().map(|row| row.time).collect()
+    };
+    assert_eq!(times(&settings), [0, 0], "nothing is older or newer");
+    settings.interactions.rows_in_order = true;
+    assert_eq!(times(&settings), [2, 3]);
 }
 
 #[test]

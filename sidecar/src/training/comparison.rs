@@ -20,8 +20,8 @@ use whyrank_models::ranker::{InputGroups, RankerExamples, RankerSettings, Score,
 use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, Source, UserId};
 
 use super::faithfulness::Faithfulness;
-use super::ordering::{Ordering, OrderingOutcome, OrderingSettings};
 use super::known::{Example, Known, Learner, Population, Seen};
+use super::ordering::{Ordering, OrderingOutcome, OrderingSettings};
 use super::{Trainer, item_text, user_text};
 use crate::features;
 use crate::rerank::Bound;
@@ -242,11 +242,7 @@ impl Trainer {
         Codes { positive: none.clone(), negative: none }
     }
 
-    fn gather(
-        &self,
-        population: &Population,
-        test: &[(UserId, HistoryEntry)],
-    ) -> Result<Examples> {
+    fn gather(&self, population: &Population, test: &[(UserId, HistoryEntry)]) -> Result<Examples> {
         let mut known = self.across_folds(population)?;
         let mut pairs = self.examples(population, &known);
         let first = pairs.len();

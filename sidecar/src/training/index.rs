@@ -4,13 +4,12 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
 use whyrank_models::factorisation::Factorisation;
 use whyrank_models::taste::Rated;
 use whyrank_plugin::{Explanation, ExplanationRecord, ItemId, ItemRecord, UserRecord};
 
-use super::vectors::RowIds;
 use super::{Trainer, item_text};
 use crate::artifacts::load_encoder;
 use crate::cold_start::{self, ColdStart};
@@ -69,9 +68,8 @@ impl Trainer {
                 ColdStart::brought(&brought, vectors)?
             }
             VectorSource::Learned => {
-                let path = self.paths.factorisation();
-                let factorisation = Factorisation::load(&path, vectors.factorisation.dimension)?;
-                self.place_items(&mut items, &factorisation, report)?;
+                let (factorisation, rows) = self.load_factorisation()?;
+                self.place_items(&mut items, &factorisation, &rows, report)?;
                 ColdStart::learned(factorisation, self.embedder()?, vectors)
             }
         };
@@ -89,24 +87,12 @@ impl Trainer {
         &self,
         items: &mut [ItemRecord],
         factorisation: &Factorisation,
+        rows: &HashMap<ItemId, u32>,
         report: &mut IndexReport,
     ) -> Result<()> {
-        let path = self.paths.factorisation_rows();
-        let text = std::fs::read(&path)
-            .with_context(|| format!("reading {}; run `whyrank train vectors`", path.display()))?;
-        let rows: RowIds = serde_json::from_slice(&text).with_context(|| {
-            format!("{} is damaged; run `whyrank train vectors`", path.display())
-        })?;
-        ensure!(
-            rows.fingerprint == factorisation.fingerprint(),
-            "{} belongs to another factorisation; run `whyrank train vectors`",
-            path.display()
-        );
-        let rows: HashMap<ItemId, usize> =
-            rows.items.into_iter().enumerate().map(|(row, item)| (item, row)).collect();
         for item in items.iter_mut() {
             item.vector = Some(match rows.get(&item.id) {
-                Some(row) => factorisation.item_vectors().row(*row).to_vec(),
+                Some(row) => factorisation.item_vectors().row(*row as usize).to_vec(),
                 None => {
                     report.new_items += 1;
                     factorisation.item_from_text(&self.embedder()?.embed(&item_text(item))?)?

@@ -14,7 +14,7 @@ use ndarray::Array2;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use whyrank_models::factorisation::Factorisation;
+use whyrank_models::factorisation::{Factorisation, Interaction};
 use whyrank_models::taste::{Rated, Taste};
 use whyrank_plugin::{HistoryEntry, ItemId, Statistics, UserRecord};
 
@@ -38,6 +38,8 @@ pub(super) enum Seen {
 pub(super) struct Population {
     pub(super) people: Vec<Person>,
     vectors: Arc<HashMap<ItemId, Vec<f32>>>,
+    /// Of vectors that were learned here, so that they can forget a fold.
+    learned: Option<(Factorisation, HashMap<ItemId, u32>)>,
     folder: ColdStart,
     /// Embedded profiles, a row for each consumer.
     profiles: Option<Array2<f32>>,
@@ -111,20 +113,21 @@ impl Trainer {
             bail!("no item has a vector yet: run `whyrank train vectors` and `whyrank index`");
         }
         let settings = &self.settings.vectors;
-        let folder = if settings.source == VectorSource::Imported {
+        let (folder, learned) = if settings.source == VectorSource::Imported {
             let table: Vec<_> = vectors.values().cloned().collect();
-            ColdStart::brought(&table, settings)?
+            (ColdStart::brought(&table, settings)?, None)
         } else {
-            let path = self.paths.factorisation();
-            let factorisation = Factorisation::load(&path, settings.factorisation.dimension)?;
-            ColdStart::learned(factorisation, self.embedder()?, settings)
+            let (factorisation, rows) = self.load_factorisation()?;
+            let folder = ColdStart::learned(factorisation.clone(), self.embedder()?, settings);
+            (folder, Some((factorisation, rows)))
         };
         let profiles = self.embed_profiles(&folder, &users)?;
         let people = users.into_iter().map(|record| {
             let divided = self.settings.split.divide(record.id, &record.history);
             Person { record: Arc::new(record), divided }
         });
-        Ok(Population { people: people.collect(), vectors: Arc::new(vectors), folder, profiles })
+        let people = people.collect();
+        Ok(Population { people, vectors: Arc::new(vectors), learned, folder, profiles })
     }
 
     /// What is known without each fold, in their order, and last what the whole training part tells.
@@ -168,7 +171,10 @@ impl Trainer {
                 (id, Statistics { expected_rating, ..counted(Statistics::of(ratings)) })
             })
             .collect();
-        let vectors = population.vectors.clone();
+        let vectors = match seen {
+            Seen::WithoutFold(_) => population.vectors_from(&histories)?,
+            Seen::Training | Seen::Everything => population.vectors.clone(),
+        };
         let mut known = Known { learners: Vec::new(), vectors, statistics, unrated };
         for (row, (person, history)) in population.people.iter().zip(histories).enumerate() {
             let profile = population.profiles.as_ref().map(|table| table.row(row).to_vec());
@@ -225,6 +231,32 @@ impl Trainer {
         examples.shuffle(&mut random);
         examples.truncate(self.settings.training.maximum_pairs);
         examples
+    }
+}
+
+impl Population {
+    /// The items' vectors as if only these histories were known; brought vectors are what they are.
+    fn vectors_from(
+        &self,
+        histories: &[Vec<HistoryEntry>],
+    ) -> Result<Arc<HashMap<ItemId, Vec<f32>>>> {
+        let Some((factorisation, rows)) = &self.learned else { return Ok(self.vectors.clone()) };
+        let mut interactions = Vec::new();
+        for (user, history) in histories.iter().enumerate() {
+            interactions.extend(history.iter().filter_map(|entry| {
+                let item = *rows.get(&entry.item)?;
+                Some(Interaction { user: user as u32, item, rating: entry.rating })
+            }));
+        }
+        let profiles = self.profiles.as_ref().map(|profiles| profiles.view());
+        let table = factorisation.items_as_known_from(histories.len(), &interactions, profiles)?;
+        let mut vectors = HashMap::clone(&self.vectors);
+        for (item, row) in rows {
+            if let Some(vector) = vectors.get_mut(item) {
+                *vector = table.row(*row as usize).to_vec();
+            }
+        }
+        Ok(Arc::new(vectors))
     }
 }
 

@@ -157,7 +157,8 @@ impl Trainer {
         known: &Known,
         example: &Example,
         codes: Option<&Codes>,
-    ) -> Result<()> {        let (consumer, item, context) = self.inputs(known, example)?;
+    ) -> Result<()> {
+        let (consumer, item, context) = self.inputs(known, example)?;
         let rows = consumer.history_rows();
         let scale = self.settings.rating_scale();
         let candidate = CandidateInput {

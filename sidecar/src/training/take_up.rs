@@ -94,7 +94,8 @@ impl Trainer {
             taken.push(false);
             others += 1;
         }
-        let unmet = |user: &usize| items.len().saturating_sub(known.learners[*user].record.history.len());
+        let unmet =
+            |user: &usize| items.len().saturating_sub(known.learners[*user].record.history.len());
         let all: usize = consumers.iter().map(unmet).sum();
         if others == 0 || all == 0 {
             return Ok(None);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use whyrank_models::factorisation::{Factorisation, FactorisationData, Interaction};
 use whyrank_models::taste::expected_ratings;
@@ -14,11 +14,11 @@ use crate::config::VectorSource;
 
 /// Which row of a learned table belongs to which item, kept beside the factorisation.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct RowIds {
+struct RowIds {
     /// The fingerprint of the factorisation that these rows are of.
-    pub(super) fingerprint: String,
+    fingerprint: String,
     /// The item of each row.
-    pub(super) items: Vec<ItemId>,
+    items: Vec<ItemId>,
 }
 
 /// What an average consumer is expected to rate items.
@@ -111,6 +111,29 @@ impl Trainer {
             .with_context(|| format!("writing {}", ids.display()))?;
         factorisation.save(&self.paths.factorisation())?;
         Ok(outcome)
+    }
+
+    /// The factorisation that was learned, and the row of each item in it.
+    ///
+    /// # Errors
+    /// When it is missing, damaged or of another width.
+    pub(super) fn load_factorisation(&self) -> Result<(Factorisation, HashMap<ItemId, u32>)> {
+        let dimension = self.settings.vectors.factorisation.dimension;
+        let factorisation = Factorisation::load(&self.paths.factorisation(), dimension)?;
+        let path = self.paths.factorisation_rows();
+        let text = std::fs::read(&path)
+            .with_context(|| format!("reading {}; run `whyrank train vectors`", path.display()))?;
+        let rows: RowIds = serde_json::from_slice(&text).with_context(|| {
+            format!("{} is damaged; run `whyrank train vectors`", path.display())
+        })?;
+        ensure!(
+            rows.fingerprint == factorisation.fingerprint()
+                && rows.items.len() == factorisation.item_vectors().nrows(),
+            "{} belongs to another factorisation; run `whyrank train vectors`",
+            path.display()
+        );
+        let rows = rows.items.into_iter().enumerate().map(|(row, item)| (item, row as u32));
+        Ok((factorisation, rows.collect()))
     }
 
     /// What an average consumer is expected to rate each item, from these histories.
