@@ -128,7 +128,8 @@ pub struct ExpectedSize {
     pub threshold: f32,
     /// Consumers whose probability reaches it.
     pub consumers: usize,
-    /// How many of them are expected to take an item up and like it; for a campaign in words, to like it
+    /// How many of them are expected to take an item up and like it, within a time as long as the one that
+    /// the validation part of the interactions spans (`split.validation`); for a campaign in words, to like it
     /// once they take it up, because nobody has yet.
     pub responses: f64,
     /// The sum over all ranked candidates.

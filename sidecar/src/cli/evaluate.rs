@@ -259,7 +259,7 @@ fn describe(report: &EvaluationReport, path: &Path) -> String {
             let better = |versus: &Option<Versus>| {
                 versus
                     .as_ref()
-                    .map_or(String::new(), |v| format!("{:+.2} %", v.rmse_better_percent))
+                    .map_or("-".to_owned(), |v| format!("{:+.2} %", v.rmse_better_percent))
             };
             let apart = |versus: &Option<Versus>| match versus {
                 Some(versus) if versus.significant => "yes",
@@ -334,16 +334,18 @@ fn describe(report: &EvaluationReport, path: &Path) -> String {
     if !report.peers.is_empty() {
         let mut table = Table::new();
         table.load_preset(UTF8_HORIZONTAL_ONLY);
-        table.set_header(["others", "package", "RMSE", "MAE", "AUC", "RMSE of both", "95 % apart"]);
+        table.set_header(["others", "package", "RMSE", "MAE", "AUC", "our RMSE", "95 % apart"]);
         for one in &report.peers {
-            let versus = one.both_against_it.as_ref();
+            let versus = one.against_it.as_ref();
             table.add_row([
                 one.peer.name.clone(),
                 one.peer.package.clone(),
                 format!("{:.4}", one.peer.rmse),
                 format!("{:.4}", one.peer.mae),
                 one.peer.auc.map_or("-".to_owned(), |area| format!("{area:.4}")),
-                versus.map_or("-".to_owned(), |v| format!("{:+.2} %", v.rmse_better_percent)),
+                versus.map_or("-".to_owned(), |v| {
+                    format!("{:+.2} % ({})", v.rmse_better_percent, one.arm.name())
+                }),
                 versus.map_or("-", |v| if v.significant { "yes" } else { "no" }).to_owned(),
             ]);
         }

@@ -230,7 +230,7 @@ pub struct TrainingLimits {
 
 impl Default for TrainingLimits {
     fn default() -> Self {
-        Self { maximum_pairs: 20_000, embedding_cache: 100_000 }
+        Self { maximum_pairs: 50_000, embedding_cache: 100_000 }
     }
 }
 

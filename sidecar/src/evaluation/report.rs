@@ -33,14 +33,16 @@ pub struct EvaluationReport {
     pub peers: Vec<PeerComparison>,
 }
 
-/// The full method against a model of others.
+/// Our own against a model of others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerComparison {
     /// How the other did.
     #[serde(flatten)]
     pub peer: PeerSummary,
-    /// How much better both explanations with all features predict the same test pairs.
-    pub both_against_it: Option<Versus>,
+    /// What of ours it is compared with: both explanations, or the features where only those were compared.
+    pub arm: Arm,
+    /// How much better that predicts the same test pairs.
+    pub against_it: Option<Versus>,
 }
 
 /// All arms on one share of the training data.
@@ -285,7 +287,8 @@ fn outcomes<'a>(runs: &[&'a FinishedRun], arm: Arm) -> Vec<&'a ArmOutcome> {
     runs.iter().flat_map(|run| run.outcome.arms.iter().filter(move |one| one.arm == arm)).collect()
 }
 
-/// The full method beside a model of others, on the test pairs that all runs have.
+/// The full method, or features alone where only those were compared, beside a model of others, on the test
+/// pairs that all runs have.
 fn beside(peer: &PeerAnswers, runs: &[&FinishedRun], resamples: usize) -> Option<PeerComparison> {
     let first = &runs.first()?.outcome;
     let places = &first.places;
@@ -293,20 +296,22 @@ fn beside(peer: &PeerAnswers, runs: &[&FinishedRun], resamples: usize) -> Option
         return None;
     }
     let summary = peer.summary(places, &first.actual, &first.liked);
-    let both = outcomes(runs, Arm::Both);
+    let arm =
+        [Arm::Both, Arm::Features].into_iter().find(|arm| !outcomes(runs, *arm).is_empty())?;
+    let own = outcomes(runs, arm);
     let theirs = peer.squared_errors(places, &first.actual);
     let less: Vec<f64> = theirs
         .iter()
         .enumerate()
         .map(|(pair, theirs)| {
             let actual = f64::from(first.actual[pair]);
-            let ours = both.iter().map(|one| (f64::from(one.ratings[pair]) - actual).powi(2));
-            theirs - ours.sum::<f64>() / both.len() as f64
+            let ours = own.iter().map(|one| (f64::from(one.ratings[pair]) - actual).powi(2));
+            theirs - ours.sum::<f64>() / own.len() as f64
         })
         .collect();
-    let ours = both.iter().map(|one| one.rmse).sum::<f64>() / both.len() as f64;
-    let both_against_it = versus(ours, summary.rmse, &less, resamples);
-    Some(PeerComparison { peer: summary, both_against_it })
+    let ours = own.iter().map(|one| one.rmse).sum::<f64>() / own.len() as f64;
+    let against_it = versus(ours, summary.rmse, &less, resamples);
+    Some(PeerComparison { peer: summary, arm, against_it })
 }
 
 /// Pairs are the unit of the bootstrap: a seed's error on a pair is not independent of another's, so
@@ -314,6 +319,9 @@ fn beside(peer: &PeerAnswers, runs: &[&FinishedRun], resamples: usize) -> Option
 fn compare(runs: &[&FinishedRun], arm: Arm, other: Arm, resamples: usize) -> Option<Versus> {
     let pairs = runs.iter().map(|run| run.outcome.actual.len()).min()?;
     let (ours, theirs) = (outcomes(runs, arm), outcomes(runs, other));
+    if ours.is_empty() || theirs.is_empty() {
+        return None;
+    }
     let less: Vec<f64> = (0..pairs)
         .map(|pair| {
             let of_seed = runs.iter().zip(ours.iter().zip(&theirs)).map(|(run, (our, their))| {
@@ -459,7 +467,7 @@ mod tests {
         let names: Vec<&str> = report.peers.iter().map(|one| one.peer.name.as_str()).collect();
         assert_eq!(names, ["better", "worse"]);
         let percent = |place: usize| {
-            let versus = report.peers[place].both_against_it.as_ref().expect("200 pairs");
+            let versus = report.peers[place].against_it.as_ref().expect("200 pairs");
             assert!(versus.significant);
             versus.rmse_better_percent
         };

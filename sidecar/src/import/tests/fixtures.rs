@@ -47,6 +47,7 @@ pub(super) fn movielens() -> ImportSettings {
             item: "item_id:token".to_owned(),
             rating: "rating:float".to_owned(),
             time: "timestamp:float".to_owned(),
+            rows_in_order: false,
         },
         items: ItemTable {
             path: file("ml-100k.item"),
