@@ -9,6 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::middleware::Next;
+use axum::response::Response;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
@@ -169,7 +173,7 @@ pub async fn serve(
         shutdown.cancelled().await;
         stopping.graceful_shutdown(Some(grace));
     });
-    let service = router.into_make_service();
+    let service = router.layer(axum::middleware::from_fn(close_unread)).into_make_service();
     // Without TCP_NODELAY the trailers of a gRPC answer wait for the client's delayed acknowledgement of
     // what went before them: 40 milliseconds, for an answer of one.
     let server = axum_server::from_tcp(listener)?.handle(handle);
@@ -184,6 +188,17 @@ pub async fn serve(
     };
     stopper.abort();
     served
+}
+
+/// A body that was too large is not read to its end, so that its connection cannot be used again. Clients
+/// of HTTP/1 are told so, or what they send next over it would be lost.
+async fn close_unread(request: Request, next: Next) -> Response {
+    let one_at_a_time = request.version() < Version::HTTP_2;
+    let mut response = next.run(request).await;
+    if one_at_a_time && response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 fn tune(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {

@@ -36,6 +36,12 @@ address = "127.0.0.1:0"
 rest_address = "127.0.0.1:0"
 grpc_address = "127.0.0.1:0"
 
+[vectors]
+source = "imported"
+
+[vectors.factorisation]
+dimension = 4
+
 [generate]
 candidates_per_user = 24
 
@@ -48,6 +54,7 @@ path = "planted-interactions.jsonl"
 
 [import.items]
 path = "planted-items.jsonl"
+vector = "vector"
 attributes = [
     { column = "atmosphere", label = "atmosphere" },
     { column = "genre", label = "genre" },
@@ -68,13 +75,15 @@ fn lines(rows: impl IntoIterator<Item = Value>) -> String {
     rows.into_iter().map(|row| format!("{row}\n")).collect()
 }
 
-/// Writes the items; the planted one with this atmosphere.
+/// Writes the items; the planted one with this atmosphere. Their vectors know genres alone, as those of a
+/// search team may: what the atmosphere is worth, only the texts can tell.
 fn write_items(installation: &Installation, planted: &str) -> Result<()> {
     let row = |item: usize| {
         let own = if item == 0 { planted } else { atmosphere(item) };
         let brand = if item.is_multiple_of(3) { "north" } else { "south" };
         json!({ "id": format!("i{item}"), "title": format!("Number {item}"), "atmosphere": own,
-            "genre": genre(item), "brand": brand })
+            "genre": genre(item), "brand": brand,
+            "vector": (0..4).map(|place| u8::from(place == item / 2 % 4)).collect::<Vec<_>>() })
     };
     let path = installation.path().join("planted-items.jsonl");
     Ok(std::fs::write(path, lines((0..ITEMS).map(row)))?)

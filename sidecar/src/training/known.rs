@@ -213,13 +213,17 @@ impl Trainer {
     }
 
     /// All rated pairs that [`Trainer::across_folds`] tells of, in a random order of a fixed seed, cut at
-    /// the limit.
+    /// the limit. Where only what the whole training part tells is given, those of the validation part
+    /// alone: nothing else was unknown to it.
     pub(super) fn examples(&self, population: &Population, known: &[Known]) -> Vec<Example> {
         let mut examples = Vec::new();
         for (user, person) in population.people.iter().enumerate() {
             let Divided { sorted, training_end, folds } = &person.divided;
             for (place, entry) in sorted.iter().enumerate() {
                 let validation = place >= *training_end;
+                if !validation && known.len() == 1 {
+                    continue;
+                }
                 let at = if validation { known.len() - 1 } else { folds[place] };
                 if known[at].learners[user].vector.is_some() && known[at].item(entry.item).is_some()
                 {

@@ -87,8 +87,7 @@ impl Trainer {
     ) -> Result<VersionComparison> {
         let population = self.population().await?;
         let known = [self.known(&population, Seen::Training)?];
-        let mut pairs = self.examples(&population, &known);
-        pairs.retain(|pair| pair.validation);
+        let pairs = self.examples(&population, &known);
         let [known] = known;
         ensure!(
             pairs.len() > 1,

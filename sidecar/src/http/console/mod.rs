@@ -227,7 +227,11 @@ async fn sign_in(
     };
     let form = match form {
         Ok(Form(form)) => form,
-        Err(rejection) => return refused(Cause::Malformed, "", rejection.body_text()),
+        Err(rejection) => {
+            let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            let cause = if too_large { Cause::TooLarge } else { Cause::Malformed };
+            return refused(cause, "", rejection.body_text());
+        }
     };
     if !same_origin(&headers) {
         let message =
