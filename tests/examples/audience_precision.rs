@@ -77,7 +77,8 @@ fn trained(header: &str, learned: &[Row], pairs: &str) -> Result<Installation> {
     let users = weights::require("movielens-100k", "ml-100k.user")?;
     std::fs::copy(users, installation.path().join("users.tsv"))?;
     // Take-up is told for a time as long as the validation part's: as long as what is held back.
-    installation.configure(&format!("[split]\nvalidation = {HELD}\n"))?;
+    let validation = HELD / (1.0 - HELD);
+    installation.configure(&format!("[split]\nvalidation = {validation}\n"))?;
     installation.succeed(&["import"])?;
     installation.succeed(&["train", "vectors"])?;
     installation.succeed(&["generate", "--generator", "template", "--pairs", pairs])?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use browser::Browser;
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use serde_json::{Value, json};
-use whyrank_tests::{Installation, Server};
+use whyrank_tests::{Installation, RealQdrant, Server};
 
 /// A title that would run if it were not escaped.
 const HOSTILE_TITLE: &str =
@@ -28,13 +28,13 @@ fn pages(item: &str) -> [(&'static str, String); 6] {
 }
 
 /// Gives the first item of consumer 1's results the hostile title, as a client of Qdrant would.
-async fn plant(server: &Server) -> Result<String> {
+async fn plant(server: &Server, items: &str) -> Result<String> {
     let recommend = format!("{}/v1/recommend", server.url);
     let request = Client::new().post(recommend).json(&json!({ "user": "1", "limit": 1 }));
     let answer: Value = request.send().await?.json().await?;
     let item = answer["results"][0]["item"].as_str().context("a result")?.to_owned();
     let gateway = server.gateway.as_ref().context("a gateway")?;
-    let url = format!("{}/collections/items/points/payload?wait=true", gateway.rest);
+    let url = format!("{}/collections/{items}/points/payload?wait=true", gateway.rest);
     let filter = json!({ "must": [{ "key": "external_id", "match": { "value": item } }] });
     let body = json!({ "payload": { "title": HOSTILE_TITLE }, "filter": filter });
     let response = Client::new().post(url).json(&body).send().await?;
@@ -45,10 +45,21 @@ async fn plant(server: &Server) -> Result<String> {
 
 #[tokio::test]
 async fn the_pages_hold_in_a_real_browser() -> Result<()> {
-    let Some(mut browser) = Browser::start().await? else { return Ok(()) };
-    let installation = Installation::trained()?;
+    let Some(browser) = Browser::start().await? else { return Ok(()) };
+    pages_hold(browser, &Installation::trained()?, "items").await
+}
+
+#[tokio::test]
+async fn the_pages_hold_over_a_real_server() -> Result<()> {
+    let Some(real) = RealQdrant::named() else { return Ok(()) };
+    let Some(browser) = Browser::start().await? else { return Ok(()) };
+    let (installation, prefix) = Installation::in_server(&real.grpc, &real.rest)?;
+    pages_hold(browser, &installation, &format!("{prefix}items")).await
+}
+
+async fn pages_hold(mut browser: Browser, installation: &Installation, items: &str) -> Result<()> {
     let server = installation.serve(&["--role", "api", "--role", "gateway"])?;
-    let item = plant(&server).await?;
+    let item = plant(&server, items).await?;
     titles_stay_text(&mut browser, &server, &item).await?;
     forms_work_by_keyboard(&mut browser, &server).await?;
     for (name, path) in pages(&item) {

@@ -66,7 +66,7 @@ impl Pair {
         let (rest, grpc) = (&self.behind_at.rest[7..], &self.behind_at.grpc[7..]);
         command.env("WHYRANK__GATEWAY__REST_ADDRESS", rest);
         command.env("WHYRANK__GATEWAY__GRPC_ADDRESS", grpc);
-        self.behind = Some(Installation::started(command).unwrap());
+        self.behind = Some(Server::started(command).unwrap());
     }
 }
 

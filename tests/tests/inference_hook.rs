@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use whyrank_tests::{Installation, RealQdrant};
+use whyrank_tests::{Installation, RealQdrant, Server};
 
 #[test]
 fn a_native_query_uses_all_four_models() -> Result<()> {
@@ -19,7 +19,7 @@ fn a_native_query_uses_all_four_models() -> Result<()> {
     let (installation, prefix) = Installation::in_server(&real.grpc, &real.rest)?;
     let mut command = installation.command(&["serve", "--role", "api"]);
     command.env("WHYRANK__SERVER__ADDRESS", &address);
-    let _server = Installation::started(command)?;
+    let _server = Server::started(command)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let asked = |collection: &str, using: &str, query: Value| -> Result<Value> {
         let url = format!("{}/collections/{prefix}{collection}/points/query", real.rest);

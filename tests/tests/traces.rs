@@ -57,7 +57,7 @@ fn started(installation: &Installation, roles: &[&str]) -> Result<Server> {
     }
     // The library's own variable; its default is to send every five seconds.
     command.env("OTEL_BSP_SCHEDULE_DELAY", "50");
-    Installation::started(command)
+    Server::started(command)
 }
 
 /// Has the reasons of a pair written, and waits for them.
@@ -132,7 +132,7 @@ async fn one_request_is_one_trace_across_gateway_store_and_ranker_without_a_text
         let mut command = installation.command(&["serve", "--role", "api", "--role", "gateway"]);
         // The library's own variables; its default is to send every five seconds.
         command.env("OTEL_BSP_SCHEDULE_DELAY", "50").env("WHYRANK_LOG", "whyrank=trace");
-        anyhow::Ok((Installation::started(command)?, installation))
+        anyhow::Ok((Server::started(command)?, installation))
     });
     let (server, _installation) = server.await??;
     let shown = ask(&server).await?;

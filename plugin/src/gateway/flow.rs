@@ -6,21 +6,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, TryStreamExt, stream};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
-use percent_encoding::percent_decode;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tracing::Instrument;
 
+use super::exchange::{
+    Read, compose, degraded, encoding, grpc_timeout, mode, named_consumer, read_body,
+    timeout_parameter, with_header,
+};
 use super::queries::{Answers, Arrangement, Asked, Fetched, Placed, Queries, Route, Unread};
 use super::upstream::grpc_failed;
 use super::{
-    ConsumerReference, DEGRADED_HEADER, GATEWAY_CANCELLED, GatewayScore, Inner, MODE_HEADER, Mode,
-    Protocol, RerankFault, RerankTask, STATE_HEADER, USER_HEADER, rest,
+    ConsumerReference, GATEWAY_CANCELLED, GatewayScore, Inner, Mode, Protocol, RerankFault,
+    RerankTask, STATE_HEADER, rest,
 };
 use crate::domain::{Candidate, Ranked};
 use crate::id::{ItemId, PointId};
@@ -359,36 +360,6 @@ fn shadow(call: Call, queries: Queries, consumers: Vec<Option<ConsumerReference>
     tokio::spawn(work.in_current_span());
 }
 
-/// A body that was read to its end, or is too large for it.
-enum Read {
-    Whole(Bytes),
-    /// What was read already and all that follows.
-    More(Body),
-}
-
-async fn read_body(mut body: Body, limit: usize) -> Read {
-    let mut read = BytesMut::new();
-    while read.len() <= limit {
-        match body.frame().await {
-            None => return Read::Whole(read.freeze()),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => read.extend_from_slice(&data),
-                // Requests carry no trailers in either protocol.
-                Err(_) => continue,
-            },
-            // The client broke off: the server sees the same.
-            Some(Err(error)) => {
-                let first = stream::once(async move { Ok(Frame::data(read.freeze())) });
-                let broken = first.chain(stream::once(async move { Err(error) }));
-                return Read::More(Body::new(StreamBody::new(broken)));
-            }
-        }
-    }
-    let first = stream::once(async move { Ok(Frame::data(read.freeze())) });
-    let rest = body.into_data_stream().map_ok(Frame::data);
-    Read::More(Body::new(StreamBody::new(first.chain(rest))))
-}
-
 /// Whatever a reranker answers, no result may be lost, doubled or made up.
 fn check_permutation(candidates: &[Candidate], ranked: &[Ranked]) -> Result<(), RerankFault> {
     let wanted: HashSet<ItemId> = candidates.iter().map(|candidate| candidate.item).collect();
@@ -424,79 +395,4 @@ fn note(ranked: &Ranked) -> Value {
         });
     }
     note
-}
-
-fn compose(
-    mut head: http::response::Parts,
-    body: Bytes,
-    trailers: Option<HeaderMap>,
-) -> Response<Body> {
-    for name in ["grpc-encoding", "content-encoding", "content-length"] {
-        head.headers.remove(name);
-    }
-    let body = Full::new(body);
-    let body = match trailers {
-        Some(trailers) => Body::new(body.with_trailers(async move { Some(Ok(trailers)) })),
-        None => Body::new(body),
-    };
-    Response::from_parts(head, body)
-}
-
-fn degraded(response: Response<Body>, reason: &'static str) -> Response<Body> {
-    with_header(with_header(response, STATE_HEADER, "degraded"), DEGRADED_HEADER, reason)
-}
-
-fn with_header(
-    mut response: Response<Body>,
-    name: &'static str,
-    value: &'static str,
-) -> Response<Body> {
-    response.headers_mut().insert(name, HeaderValue::from_static(value));
-    response
-}
-
-fn encoding(headers: &HeaderMap) -> Option<&str> {
-    headers.get("grpc-encoding")?.to_str().ok()
-}
-
-fn mode(headers: &HeaderMap) -> Option<Mode> {
-    match headers.get(MODE_HEADER)?.as_bytes() {
-        b"off" => Some(Mode::Off),
-        b"shadow" => Some(Mode::Shadow),
-        b"rerank" => Some(Mode::Rerank),
-        _ => None,
-    }
-}
-
-/// The consumer that a header names.
-fn named_consumer(headers: &HeaderMap) -> Result<Option<String>, RerankFault> {
-    let Some(value) = headers.get(USER_HEADER) else { return Ok(None) };
-    let name = percent_decode(value.as_bytes()).decode_utf8();
-    let name = name.map_err(|_| {
-        RerankFault::new("unknown_user", format!("`{USER_HEADER}` is not percent-encoded UTF-8"))
-    })?;
-    Ok(Some(name.into_owned()))
-}
-
-/// The time limit in the query part of a REST request, in seconds.
-fn timeout_parameter(parts: &Parts) -> Option<Duration> {
-    let seconds =
-        parts.uri.query()?.split('&').find_map(|parameter| parameter.strip_prefix("timeout="))?;
-    seconds.parse().ok().map(Duration::from_secs)
-}
-
-/// The time limit in a gRPC request's headers: a number and a unit.
-fn grpc_timeout(parts: &Parts) -> Option<Duration> {
-    let value = parts.headers.get("grpc-timeout")?.to_str().ok()?;
-    let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number.saturating_mul(3_600))),
-        "M" => Some(Duration::from_secs(number.saturating_mul(60))),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
 }

@@ -19,6 +19,7 @@
 //! A fault, a missed deadline or a full house gives the client the answer that Qdrant gives to the
 //! request as it came, and the header `x-whyrank-degraded` says why. Qdrant's errors stay its own.
 
+mod exchange;
 mod flow;
 #[doc(hidden)]
 pub mod fuzzing;

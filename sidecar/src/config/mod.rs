@@ -90,4 +90,16 @@ mod tests {
         let settings = read_text(include_str!("../../../config/demo.toml"), &[]).unwrap();
         assert!(settings.import.users.path.is_some());
     }
+
+    #[test]
+    fn the_configurations_of_the_evaluations_are_accepted() {
+        for text in [
+            include_str!("../../../config/evaluation/movies.toml"),
+            include_str!("../../../config/evaluation/musical-instruments.toml"),
+            include_str!("../../../config/evaluation/yelp.toml"),
+        ] {
+            let settings = read_text(text, &[]).unwrap();
+            assert!(settings.import.items.path.is_some());
+        }
+    }
 }

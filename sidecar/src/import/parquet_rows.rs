@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -50,7 +51,7 @@ enum Shape {
 impl ParquetRows {
     pub(super) fn open(source: &Source<'_>, file: File) -> Result<Self> {
         let origin = source.origin();
-        let file = SerializedFileReader::new(file)
+        let file = unpanicked(|| SerializedFileReader::new(file))
             .map_err(|error| origin.content_error("Parquet", error.to_string()))?;
         let metadata = file.metadata().file_metadata();
         let total = u64::try_from(metadata.num_rows()).unwrap_or(0);
@@ -108,12 +109,20 @@ impl ParquetRows {
     }
 }
 
+/// The crate unwraps what some damaged files leave out; its panic becomes the error that it should be.
+fn unpanicked<T>(work: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    // Nothing that a panic may have left half done is used again: the import ends with the error.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(ParquetError::General("the file is damaged: what must be in it is absent".to_owned()))
+    })
+}
+
 impl Rows for ParquetRows {
     fn next_row(&mut self) -> Result<Option<Row>> {
         if self.read == self.total {
             return Ok(None);
         }
-        self.fill().map_err(|error| self.damaged(&error))?;
+        unpanicked(|| self.fill()).map_err(|error| self.damaged(&error))?;
         let cells: Option<Vec<Cell>> =
             self.columns.iter_mut().map(|column| column.cells.pop_front()).collect();
         let cells = cells.ok_or_else(|| {

@@ -311,6 +311,12 @@ fn a_table_that_cannot_be_read_is_one_clear_error() {
         &interactions(&files.write("broken.parquet", "PAR1 nothing")),
         &["broken.parquet", "as Parquet"],
     );
+    // Found by fuzzing: the crate that reads it panicked.
+    let bytes = include_bytes!("tests/row-group-without-size.parquet");
+    check_error(
+        &interactions(&files.write("damaged.parquet", bytes)),
+        &["damaged.parquet", "as Parquet", "is damaged"],
+    );
     let whole = std::fs::read(parquet_rows(&files, &[("a", "1", 3.0, 4)])).expect("readable");
     check_error(
         &interactions(&files.write("cut.parquet", &whole[..whole.len() / 2])),
