@@ -37,7 +37,8 @@ pub use id::{ItemId, PointId, UserId, explanation_id};
 pub use listener::{Listener, ListenerSettings};
 pub use records::{
     ExplanationRecord, HistoryEntry, ItemRecord, JobRecord, JobState, Posted, Provenance,
-    QueueControl, RecordError, Source, Statistics, StoredTaste, UsageRecord, UserRecord,
+    QueueControl, RecordError, ReleaseRecord, Source, Statistics, StoredTaste, UsageRecord,
+    UserRecord,
 };
 pub use secret::Secret;
 pub use server::{Quantization, ServerSettings, ServerStore};

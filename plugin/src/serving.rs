@@ -14,19 +14,25 @@ use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
+use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 /// Seconds that a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Unanswered seconds after which a silent connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Time after which a connection ends whose client takes nothing of an answer: who asks for much and reads
+/// none of it would keep its place for ever.
+#[cfg(target_os = "linux")]
+const UNTAKEN: Duration = Duration::from_secs(120);
 
 /// A certificate, a key or an authority that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -174,10 +180,8 @@ pub async fn serve(
         stopping.graceful_shutdown(Some(grace));
     });
     let service = router.layer(axum::middleware::from_fn(close_unread)).into_make_service();
-    // Without TCP_NODELAY the trailers of a gRPC answer wait for the client's delayed acknowledgement of
-    // what went before them: 40 milliseconds, for an answer of one.
     let server = axum_server::from_tcp(listener)?.handle(handle);
-    let mut server = server.acceptor(NoDelayAcceptor::new());
+    let mut server = server.acceptor(Connections);
     tune(server.http_builder());
     let served = match tls {
         None => server.serve(service).await,
@@ -190,12 +194,36 @@ pub async fn serve(
     served
 }
 
-/// A body that was too large is not read to its end, so that its connection cannot be used again. Clients
+/// Sets up each connection.
+#[derive(Debug, Clone, Copy)]
+struct Connections;
+
+impl<S> Accept<TcpStream, S> for Connections {
+    type Stream = TcpStream;
+    type Service = S;
+    type Future = std::future::Ready<std::io::Result<(TcpStream, S)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        std::future::ready(set_up(&stream).map(|()| (stream, service)))
+    }
+}
+
+fn set_up(stream: &TcpStream) -> std::io::Result<()> {
+    // Or the trailers of a gRPC answer wait for the client's delayed acknowledgement of what went before
+    // them: 40 milliseconds, for an answer of one.
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNTAKEN))?;
+    Ok(())
+}
+
+/// A body that was too large or too slow is not read to its end, so that its connection cannot be used again. Clients
 /// of HTTP/1 are told so, or what they send next over it would be lost.
 async fn close_unread(request: Request, next: Next) -> Response {
     let one_at_a_time = request.version() < Version::HTTP_2;
     let mut response = next.run(request).await;
-    if one_at_a_time && response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+    let unread = [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::REQUEST_TIMEOUT];
+    if one_at_a_time && unread.contains(&response.status()) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -242,5 +270,18 @@ mod tests {
         let missing = folder.path().join("missing.pem");
         assert_eq!(fault(files(&missing, None)), missing);
         assert_eq!(TlsFiles::named(Some(&certificate), None, None), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_connection_whose_client_takes_nothing_ends_by_itself() {
+        let (listener, address) = listen("127.0.0.1:0").unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let (stream, ()) = Connections.accept(accepted, ()).await.unwrap();
+        let told = socket2::SockRef::from(&stream);
+        assert_eq!(told.tcp_user_timeout().unwrap(), Some(UNTAKEN));
+        assert!(stream.nodelay().unwrap());
     }
 }

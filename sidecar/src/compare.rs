@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use whyrank_plugin::{Contributions, ExplanationState, ItemRecord, UserRecord};
+use whyrank_plugin::{
+    Contributions, ExplanationRecord, ExplanationState, ItemId, ItemRecord, UserId, UserRecord,
+};
 
 use crate::http::{ApiError, Cause};
 use crate::rerank::{CampaignItem, ContributionsView, Reasons, Reranker};
@@ -76,40 +78,12 @@ pub async fn compare(
     user: UserRecord,
     items: [ItemRecord; 2],
 ) -> Result<CompareResponse, ApiError> {
-    let external = user.external_id.clone();
     let pairs = items.each_ref().map(|item| (user.id, item.id));
     let mut reasons = storage.explanations(&pairs).await?.into_iter();
     let mut compared = Vec::with_capacity(2);
-    for record in items {
-        let (item, title) = (record.external_id.clone(), record.title.clone());
-        let missing = |side: &str| {
-            let message = format!("{side} has no vector yet; run `whyrank train vectors`");
-            ApiError::new(Cause::NotReady, message)
-        };
-        if record.vector.is_none() {
-            return Err(missing(&format!("item {item:?}")));
-        }
-        let stored = [CampaignItem::stored(record)];
-        let kind = Some(reranker.score());
-        let mut responses = reranker.responses(vec![user.clone()], &stored, kind).await?;
-        let response = responses.pop().ok_or_else(|| missing(&format!("consumer {external:?}")))?;
-        let account = response.contributions.ok_or_else(|| {
-            ApiError::new(Cause::Internal, "the ranker gave no account of a score")
-        })?;
+    for item in items {
         let written = reasons.next().flatten();
-        compared.push(ComparedItem {
-            item,
-            title,
-            score: account.base + groups(&account).iter().map(|(_, value)| value).sum::<f32>(),
-            like: response.score.like,
-            rating: response.score.rating,
-            state: response.state,
-            explanation: written.map(|record| {
-                let stale = reranker.freshness().stale(&record);
-                Reasons::of(record.explanation, record.provenance).but_stale(stale)
-            }),
-            contributions: account.into(),
-        });
+        compared.push(accounted(reranker, &user, item, written).await?);
     }
     // The first stays above when both are equal.
     compared.sort_by(|left, right| right.score.total_cmp(&left.score));
@@ -117,7 +91,99 @@ pub async fn compare(
         .map_err(|_| ApiError::new(Cause::Internal, "two items were to be compared"))?;
     let differences = differences(&above.contributions, &below.contributions);
     let summary = summary(&above, &below, &differences);
-    Ok(CompareResponse { user: external, above, below, differences, summary })
+    Ok(CompareResponse { user: user.external_id, above, below, differences, summary })
+}
+
+/// What the ranker makes of an item for a consumer.
+async fn accounted(
+    reranker: &Reranker,
+    user: &UserRecord,
+    item: ItemRecord,
+    written: Option<ExplanationRecord>,
+) -> Result<ComparedItem, ApiError> {
+    let (external_id, title) = (item.external_id.clone(), item.title.clone());
+    let missing = |side: String| {
+        let message = format!("{side} has no vector yet; run `whyrank train vectors`");
+        ApiError::new(Cause::NotReady, message)
+    };
+    if item.vector.is_none() {
+        return Err(missing(format!("item {external_id:?}")));
+    }
+    let kind = Some(reranker.score());
+    let stored = [CampaignItem::stored(item)];
+    let mut responses = reranker.responses(vec![user.clone()], &stored, kind).await?;
+    let response =
+        responses.pop().ok_or_else(|| missing(format!("consumer {:?}", user.external_id)))?;
+    let account = response
+        .contributions
+        .ok_or_else(|| ApiError::new(Cause::Internal, "the ranker gave no account of a score"))?;
+    Ok(ComparedItem {
+        item: external_id,
+        title,
+        score: account.base + groups(&account).iter().map(|(_, value)| value).sum::<f32>(),
+        like: response.score.like,
+        rating: response.score.rating,
+        state: response.state,
+        explanation: written.map(|record| {
+            let stale = reranker.freshness().stale(&record);
+            Reasons::of(record.explanation, record.provenance).but_stale(stale)
+        }),
+        contributions: account.into(),
+    })
+}
+
+/// What moved a score, beside what is written about the pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Mattered {
+    /// What the pair is ranked by.
+    pub score: f32,
+    /// The predicted probability of a like.
+    pub like: f32,
+    /// The predicted rating.
+    pub rating: f32,
+    /// The account of the score.
+    pub contributions: ContributionsView,
+    /// The account in words: what moved the score most, for and against. It names inputs of the ranker, so
+    /// that without them the score were another one; an evaluation tests that.
+    pub summary: String,
+}
+
+/// What moved the score of a stored pair; none while there is no trained ranker, or a side has no vector.
+///
+/// # Errors
+/// When the store cannot be read, or an input does not fit.
+pub async fn mattered(
+    reranker: &Reranker,
+    storage: &Storage,
+    user: UserId,
+    item: ItemId,
+) -> Result<Option<Mattered>, ApiError> {
+    let user = storage.user(user).await?;
+    let item = storage.items(&[item]).await?.pop().flatten();
+    let (Some(user), Some(item)) = (user, item) else { return Ok(None) };
+    match accounted(reranker, &user, item, None).await {
+        Ok(ComparedItem { score, like, rating, contributions, .. }) => {
+            let summary = in_one_sentence(&contributions);
+            Ok(Some(Mattered { score, like, rating, contributions, summary }))
+        }
+        Err(error) if error.cause == Cause::NotReady => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn in_one_sentence(account: &ContributionsView) -> String {
+    let groups = view_groups(account);
+    let part = |(group, value): (&str, f32)| format!("{} ({value:+.3})", in_words(group));
+    let most = groups.into_iter().max_by(|left, right| left.1.total_cmp(&right.1));
+    let least = groups.into_iter().min_by(|left, right| left.1.total_cmp(&right.1));
+    let most = most.filter(|(_, value)| *value > 0.0).map(part);
+    let least = least.filter(|(_, value)| *value < 0.0).map(part);
+    match (most, least) {
+        (Some(most), Some(least)) => format!("For it speaks most {most}, against it {least}."),
+        (Some(most), None) => format!("For it speaks most {most}, and nothing against it."),
+        (None, Some(least)) => format!("Against it speaks most {least}, and nothing for it."),
+        (None, None) => "Nothing moves the score from the mean of all.".to_owned(),
+    }
 }
 
 /// What each input group adds to a score.
@@ -193,6 +259,17 @@ mod tests {
             explanation: None,
             contributions,
         }
+    }
+
+    #[test]
+    fn one_sentence_says_what_mattered() {
+        let told = in_one_sentence(&account(0.3, -0.2));
+        assert_eq!(
+            told,
+            "For it speaks most the reasons for it (+0.300), against it the reasons against it (-0.200)."
+        );
+        let told = in_one_sentence(&account(0.3, 0.0));
+        assert!(told.ends_with("and nothing against it."), "{told}");
     }
 
     fn account(positive: f32, negative: f32) -> ContributionsView {

@@ -30,6 +30,7 @@ pub mod audience;
 pub mod cli;
 pub mod cold_start;
 pub mod compare;
+mod computation;
 pub mod config;
 mod console;
 pub mod evaluation;

@@ -13,6 +13,7 @@ use whyrank_plugin::gateway::{
 };
 
 use crate::generator::Refusal;
+use crate::http::Cause;
 
 /// The stages of a rerank request, in order; the values of the label `stage`.
 pub const STAGES: [&str; 6] = ["retrieve", "recall", "complete", "rank", "account", "answer"];
@@ -85,6 +86,8 @@ pub struct Metrics {
     pub reload_faulty: IntGauge,
     /// 1 for the loaded model of each `kind`, labelled with its `version`.
     pub model_info: IntGaugeVec,
+    /// 1 for each `role` that this process has, 0 for the others.
+    pub role: IntGaugeVec,
     /// Switches of the live models, by `outcome` (`switched`, `refused`).
     pub model_switches: IntCounterVec,
     /// Rankings for the candidate in the shadow, by `outcome` (`scored`, `dropped`, `failed`).
@@ -135,6 +138,8 @@ impl Metrics {
         let model_info =
             IntGaugeVec::new(Opts::new("model_info", "The loaded models."), &["kind", "version"])?;
         registry.register(Box::new(model_info.clone()))?;
+        let role = IntGaugeVec::new(Opts::new("role", "The roles of the process."), &["role"])?;
+        registry.register(Box::new(role.clone()))?;
         let metrics = Self {
             requests: counters(
                 "requests_total",
@@ -276,6 +281,7 @@ impl Metrics {
                 &["outcome"],
             )?,
             model_info,
+            role,
             registry,
         };
         metrics.touch();
@@ -298,7 +304,13 @@ impl Metrics {
         ] {
             self.requests.with_label_values(&[route, "ok"]);
             self.requests.with_label_values(&[route, CANCELLED]);
+            for cause in Cause::ALL {
+                self.requests.with_label_values(&[route, cause.row().0]);
+            }
             self.request_seconds.with_label_values(&[route]);
+        }
+        for role in ["api", "gateway", "worker"] {
+            self.role.with_label_values(&[role]);
         }
         for outcome in ["ok", "failed"] {
             self.reloads.with_label_values(&[outcome]);

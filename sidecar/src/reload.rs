@@ -96,6 +96,19 @@ impl Reloading {
                 (None, None) => Ok(None),
                 _ => bail!("`{name}` begins or ends TLS, which needs a restart"),
             };
+        // Nor does it begin or end to ask its clients for certificates: a line that went missing must not
+        // open the door.
+        for (name, before, now) in [
+            ("server", self.settings.server.tls_files(), fresh.server.tls_files()),
+            ("gateway", self.settings.gateway.tls_files(), fresh.gateway.tls_files()),
+        ] {
+            let asks = |files: Option<whyrank_plugin::serving::TlsFiles>| {
+                files.is_some_and(|files| files.client_authority.is_some())
+            };
+            if asks(before) != asks(now) {
+                bail!("`{name}.client_certificate_authority` came or went, which needs a restart");
+            }
+        }
         let api = read(self.api_tls.as_ref(), fresh.server.tls_files(), "server.certificate")?;
         let gateway = match &self.gateway {
             Some((_, tls)) => read(tls.as_ref(), fresh.gateway.tls_files(), "gateway.certificate")?,

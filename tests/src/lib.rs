@@ -1,6 +1,7 @@
 //! Helps the tests that cross rooms: a small real installation (a part of MovieLens-100k, the small
 //! real LLM) driven through the real binary, and a running server to talk to.
 
+pub mod audience_precision;
 pub mod fuzz;
 mod server;
 pub mod soak;

@@ -103,6 +103,35 @@ async fn roles_hold(installation: &Installation) -> Result<()> {
     Ok(())
 }
 
+/// A Qdrant server can send no key; it proves itself by the token in its request, and reaches nothing else by
+/// it.
+#[tokio::test]
+async fn a_token_opens_inference_and_nothing_else() -> Result<()> {
+    let installation = Installation::trained()?;
+    with_keys(&installation)?;
+    let path = installation.path().join("whyrank.toml");
+    let text = std::fs::read_to_string(&path)?;
+    std::fs::write(path, text.replace("[server]", "[server]\ninference_token = \"of Qdrant\""))?;
+    let server = installation.serve(&["--role", "api"])?;
+    let client = Client::new();
+    let input =
+        json!({ "data": "sea", "data_type": "text", "model": "whyrank/text", "options": null });
+    for (token, expected) in [
+        (json!("of Qdrant"), StatusCode::OK),
+        (json!("of Qdran"), StatusCode::UNAUTHORIZED),
+        (json!(""), StatusCode::UNAUTHORIZED),
+        (json!(null), StatusCode::UNAUTHORIZED),
+    ] {
+        let body = json!({ "inputs": [input], "inference": "search", "token": token });
+        let (status, told) = answer(client.post(format!("{}/", server.url)).json(&body)).await?;
+        ensure!(status == expected, "{token}: {status} {told}");
+    }
+    let recommend = client.post(format!("{}/v1/recommend", server.url));
+    let request = recommend.json(&json!({ "user": "1" })).header("api-key", "of Qdrant");
+    ensure!(answer(request).await?.0 == StatusCode::UNAUTHORIZED, "the token is no key");
+    Ok(())
+}
+
 async fn campaigns_see_no_histories(installation: &Installation) -> Result<()> {
     let keys = with_keys(installation)?;
     let server = installation.serve(&["--role", "api"])?;

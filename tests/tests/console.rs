@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use browser::Browser;
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use serde_json::{Value, json};
-use whyrank_tests::{Installation, RealQdrant, Server};
+use whyrank_tests::{Installation, RealQdrant, Server, until};
 
 /// A title that would run if it were not escaped.
 const HOSTILE_TITLE: &str =
@@ -389,6 +389,28 @@ async fn signing_in_is_safe_against_other_sites() -> Result<()> {
     ensure!(results == 10, "signing in led to {}", browser.text("document.body.innerText").await?);
     ensure!(browser.text("document.cookie").await?.is_empty(), "a script can read the cookie");
     browser.picture("signed-in-phone-light").await?;
+    Ok(())
+}
+
+/// Regression: a session kept the role that its key had when it began.
+#[tokio::test]
+async fn a_session_may_do_what_its_key_may_do_now() -> Result<()> {
+    let installation = Installation::trained()?;
+    let admin = key(&installation, "admin", None)?;
+    let path = installation.path().join("whyrank.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let text = text.replace("[server]", "[server]\nreload_seconds = 1");
+    std::fs::write(&path, &text)?;
+    let server = installation.serve(&["--role", "api"])?;
+    let mut visitor = Visitor::new(&server)?;
+    visitor.sign_in(&admin, "/console").await?;
+    ensure!(visitor.get("/console/system").await?.0 == StatusCode::OK);
+    std::fs::write(&path, text.replace("role = \"admin\"", "role = \"search\""))?;
+    until("the session has the role that its key has now", async || {
+        Ok(visitor.get("/console/system").await?.0 == StatusCode::FORBIDDEN)
+    })
+    .await?;
+    ensure!(visitor.get("/console/search").await?.0 == StatusCode::OK);
     Ok(())
 }
 

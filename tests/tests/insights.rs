@@ -401,6 +401,16 @@ async fn a_seller_sees_its_own_items_and_no_consumer() -> Result<()> {
         ensure!(one == told, "another competitor gave other numbers");
     }
 
+    // Nor is a change of the data: noise that were drawn anew with every interaction could be averaged away.
+    let interaction = json!([{ "user": "u1", "item": PLANTED, "rating": 5.0, "time": 2_000_000 }]);
+    let post = client.post(format!("{}/v1/interactions", server.url)).header("api-key", &admin);
+    let status = post.json(&json!({ "interactions": interaction })).send().await?.status();
+    ensure!(status.is_success(), "{status}");
+    let (_, moved) = get(&client, &format!("{base}/{PLANTED}/insights"), Some(&admin)).await?;
+    ensure!(moved != whole, "the interaction changed nothing");
+    let (_, again) = get(&client, &format!("{base}/{PLANTED}/insights"), Some(&seller)).await?;
+    ensure!(again == told, "a change of the data gave other numbers");
+
     let forbidden = [
         ("i2/insights", "items"),
         // What is not there is refused in the same words.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use qdrant_client::{Qdrant, QdrantError};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use whyrank_tests::soak::{Behaviour, StandIn};
 use whyrank_tests::{Installation, Server, until};
@@ -62,6 +62,34 @@ async fn a_key_that_asks_too_often_is_told_when_to_come_back() -> Result<()> {
     ensure!((1..=6).contains(&refused), "{statuses:?}");
     let answer = post(&server, "/v1/recommend", &other, &body).send().await?;
     ensure!(answer.status() != StatusCode::TOO_MANY_REQUESTS, "another key is bounded too");
+    Ok(())
+}
+
+/// Regression: bodies that never came held the places of the whole API, and needed no key for it.
+#[tokio::test]
+async fn who_sends_slowly_holds_no_place() -> Result<()> {
+    let installation = Installation::new()?;
+    let path = installation.path().join("whyrank.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let limits = "[server]\nmaximum_requests = 1\nbody_seconds = 2";
+    std::fs::write(path, text.replace("[server]", limits))?;
+    let server = installation.serve(&["--role", "api"])?;
+    let host = server.url.strip_prefix("http://").context("an address")?;
+    let mut slow = Vec::new();
+    for path in ["/console/login", "/v1/recommend", "/console/login", "/v1/recommend"] {
+        let mut stream = TcpStream::connect(host).await?;
+        let head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 500\r\n\r\n{{");
+        stream.write_all(head.as_bytes()).await?;
+        slow.push(stream);
+    }
+    let answer = post(&server, "/v1/recommend", "", &json!({ "user": "1" })).send().await?;
+    ensure!(answer.status() != StatusCode::TOO_MANY_REQUESTS, "{}", answer.text().await?);
+    for mut stream in slow {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let closes = answer.contains("connection: close");
+        ensure!(answer.starts_with("HTTP/1.1 408") && closes, "{answer}");
+    }
     Ok(())
 }
 

@@ -132,6 +132,13 @@ async fn difficult_items_are_explained_by_the_real_model_without_obeying_them() 
         assert!(!positive.is_empty() && !negative.is_empty() && positive != negative);
         let both = format!("{positive} {negative}").to_lowercase();
         assert!(!both.contains("ignore your") && !both.contains("system:"), "{both}");
+        // What moved the score is told beside it, and adds up.
+        let mattered = &answer["mattered"];
+        let parts = mattered["contributions"].as_object().context("contributions")?;
+        let sum: f64 = parts.values().filter_map(Value::as_f64).sum();
+        let score = mattered["score"].as_f64().context("a score")?;
+        assert!((sum - score).abs() < 1e-4, "{mattered}");
+        assert!(mattered["summary"].as_str().is_some_and(|told| told.contains("speaks most")));
         // What is written is not written again.
         let (_, again) = post(&server, "/v1/explain", &body).await?;
         assert_eq!(again["written_at"], answer["written_at"]);

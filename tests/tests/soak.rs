@@ -25,6 +25,11 @@ async fn models_are_damaged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_clock_jumps() {
+    holds("clock_jumps").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_store_is_away() {
     holds("store_unreachable").await;
 }

@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use super::exchange::{
@@ -45,14 +46,14 @@ pub(super) async fn answer(
         inner.observer.answered(protocol, outcome, started.elapsed());
         response
     };
-    let body = match read_body(body, inner.settings.maximum_body_bytes).await {
-        Read::Whole(body) => body,
-        Read::More(body) => {
+    let (body, share) = match read_body(body, &inner.bodies).await {
+        Read::Whole(body, share) => (body, share),
+        Read::More(body, why) => {
             let response = inner.upstream.call(protocol, Request::from_parts(parts, body)).await;
-            return observed(degraded(response, "too_large"), "too_large");
+            return observed(degraded(response, why), why);
         }
     };
-    let call = Call { inner: inner.clone(), protocol, route, parts, body, started };
+    let call = Call { inner: inner.clone(), protocol, route, parts, body, share, started };
     let (queries, consumers) = match call.decide() {
         Decision::Pass => return observed(call.pass().await, "passed"),
         Decision::Refuse(fault) => return observed(call.degrade(&fault).await, fault.reason),
@@ -97,6 +98,9 @@ struct Call {
     route: Route,
     parts: Parts,
     body: Bytes,
+    /// The body's share of what all bodies may take, kept as long as the body is.
+    #[expect(dead_code, reason = "held, never read")]
+    share: Option<OwnedSemaphorePermit>,
     started: Instant,
 }
 

@@ -65,7 +65,7 @@ pub const DEGRADED_HEADER: &str = "x-whyrank-degraded";
 pub const GATEWAY_CANCELLED: &str = "cancelled";
 
 /// The values of [`DEGRADED_HEADER`].
-pub const GATEWAY_DEGRADATIONS: [&str; 10] = [
+pub const GATEWAY_DEGRADATIONS: [&str; 11] = [
     "unknown_user",
     "no_model",
     "model",
@@ -74,6 +74,7 @@ pub const GATEWAY_DEGRADATIONS: [&str; 10] = [
     "busy",
     "too_many",
     "too_large",
+    "slow_body",
     "newer_request",
     "upstream",
 ];
@@ -207,6 +208,7 @@ struct Inner {
     reranker: Arc<dyn CandidateReranker>,
     observer: Arc<dyn GatewayObserver>,
     keys: ArcSwap<keys::KeysInForce>,
+    bodies: exchange::Bounds,
     reranks: Arc<Semaphore>,
     shadows: Arc<Semaphore>,
 }
@@ -218,7 +220,13 @@ impl Gateway {
         let reranks = Arc::new(Semaphore::new(settings.maximum_reranks));
         let shadows = Arc::new(Semaphore::new(settings.maximum_shadows));
         let keys = ArcSwap::from_pointee(keys::KeysInForce::new(settings.keys(), None));
-        let inner = Inner { settings, rules, upstream, reranker, observer, keys, reranks, shadows };
+        let bodies = exchange::Bounds {
+            most: settings.maximum_body_bytes,
+            time: std::time::Duration::from_secs(settings.body_seconds),
+            free: Arc::new(Semaphore::new(settings.maximum_buffered_bytes / 1024)),
+        };
+        let inner =
+            Inner { settings, rules, upstream, reranker, observer, keys, bodies, reranks, shadows };
         Self { inner: Arc::new(inner) }
     }
 

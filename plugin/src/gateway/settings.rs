@@ -36,6 +36,11 @@ pub struct GatewaySettings {
     pub maximum_shadows: usize,
     /// The largest query that is read in order to be reranked; a larger one passes through.
     pub maximum_body_bytes: usize,
+    /// Bytes of queries that are held at the same time in order to be reranked; what does not fit passes
+    /// through.
+    pub maximum_buffered_bytes: usize,
+    /// Seconds for a query to arrive whole; one that takes longer passes through as it comes.
+    pub body_seconds: u64,
     /// Connections to the server behind that gRPC requests share.
     pub upstream_connections: usize,
     /// Milliseconds to connect to the server behind.
@@ -122,6 +127,8 @@ impl Default for GatewaySettings {
             maximum_reranks: 64,
             maximum_shadows: 16,
             maximum_body_bytes: 32 << 20,
+            maximum_buffered_bytes: 256 << 20,
+            body_seconds: 10,
             upstream_connections: 4,
             connect_timeout_milliseconds: 2_000,
             upstream_timeout_seconds: 300,

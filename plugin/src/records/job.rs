@@ -13,7 +13,7 @@ use crate::store::{CollectionSchema, Distance, PayloadIndex, Point, VectorSchema
 /// would be written in two steps on a server: the point, and the deletion of what it may have had.
 const NO_VECTOR: &str = "none";
 
-fn no_vector() -> Vectors {
+pub(super) fn no_vector() -> Vectors {
     [(NO_VECTOR.to_owned(), vec![0.0])].into()
 }
 

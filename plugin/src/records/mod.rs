@@ -3,6 +3,7 @@
 mod explanation;
 mod item;
 mod job;
+mod release;
 mod user;
 
 use serde::de::DeserializeOwned;
@@ -14,6 +15,7 @@ pub use item::ItemRecord;
 pub use job::{
     JOB_KIND, JobRecord, JobState, KIND_KEY, QueueControl, USAGE_KIND, UsageRecord, queue_schema,
 };
+pub use release::{RELEASE_KIND, ReleaseRecord};
 pub use user::{HistoryEntry, Posted, StoredTaste, UserRecord};
 
 use crate::id::PointId;

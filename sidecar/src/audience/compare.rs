@@ -62,10 +62,12 @@ impl Audiences {
         wanted: Option<usize>,
     ) -> Result<Vec<ComparedSegment>, ApiError> {
         let wanted = self.bounded_segments(wanted)?;
-        let (mut sides, mut codes) = (Vec::new(), Vec::new());
+        let (mut sides, mut users, mut codes) = (Vec::new(), Vec::new(), Vec::new());
         for (side, audience) in found.iter().enumerate() {
-            for code in audience.shown.iter().filter_map(|response| response.codes.clone()) {
+            for response in &audience.shown {
+                let Some(code) = response.codes.clone() else { continue };
                 sides.push(side);
+                users.push(response.user);
                 codes.push(code);
             }
         }
@@ -91,10 +93,13 @@ impl Audiences {
                     cluster.members.iter().filter(|member| sides[**member] == side).count()
                 };
                 let (first, second) = (of(0), of(1));
+                let distinct: BTreeSet<UserId> =
+                    cluster.members.iter().map(|member| users[*member]).collect();
                 ComparedSegment {
                     name: described.name,
                     first,
                     second,
+                    both: first + second - distinct.len(),
                     share_difference: first as f64 / totals[0] - second as f64 / totals[1],
                     typical: described.typical,
                     objection: described.objection,
@@ -210,6 +215,7 @@ mod tests {
             name: "space".to_owned(),
             first: 1,
             second: 4,
+            both: 0,
             share_difference: -0.3,
             typical: None,
             objection: None,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::request::FEW;
 use super::{AudienceItem, AudienceRequest, ExpectedSize, SegmentText};
 use crate::compare::Difference;
 use crate::rerank::StageReport;
@@ -42,12 +43,15 @@ pub struct AudienceComparisonResponse {
 }
 
 impl AudienceComparisonResponse {
-    /// Takes away the texts of segments of fewer than `minimum` consumers.
+    /// Takes away the texts and the words of segments of fewer than `minimum` consumers; who is in both audiences is one.
     pub fn withhold_texts(&mut self, minimum: usize) {
-        let small = |segment: &&mut ComparedSegment| segment.first + segment.second < minimum;
-        for segment in self.segments.iter_mut().filter(small) {
-            segment.typical = None;
-            segment.objection = None;
+        for segment in &mut self.segments {
+            if segment.first + segment.second - segment.both < minimum {
+                segment.typical = None;
+                segment.objection = None;
+                let told = std::mem::replace(&mut segment.name, FEW.to_owned());
+                self.summary = self.summary.replace(&format!("{told:?}"), &format!("{FEW:?}"));
+            }
         }
     }
 }
@@ -93,10 +97,69 @@ pub struct ComparedSegment {
     pub first: usize,
     /// Consumers of the second audience in it.
     pub second: usize,
+    /// Consumers of both audiences in it, who are counted in `first` and in `second`.
+    pub both: usize,
     /// Its share of the first audience less its share of the second.
     pub share_difference: f64,
     /// The written reason for that lies nearest to the segment's centre.
     pub typical: Option<SegmentText>,
     /// The written reason against that lies nearest to the centre: the objection to answer.
     pub objection: Option<SegmentText>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audience::ExpectedSize;
+
+    fn segment(name: &str, [first, second, both]: [usize; 3]) -> ComparedSegment {
+        let text = || {
+            Some(SegmentText { text: format!("{name} is what they like"), item: "1".to_owned() })
+        };
+        ComparedSegment {
+            name: name.to_owned(),
+            first,
+            second,
+            both,
+            share_difference: 0.0,
+            typical: text(),
+            objection: text(),
+        }
+    }
+
+    /// Regression: who was in both audiences counted twice, so that half as many were enough.
+    #[test]
+    fn texts_of_fewer_consumers_are_withheld_however_often_each_is_counted() {
+        let summary = AudienceSummary {
+            items: Vec::new(),
+            campaign: None,
+            candidates: 9,
+            consumers: 9,
+            mean_probability: None,
+            expected: ExpectedSize {
+                threshold: 0.5,
+                consumers: 0,
+                responses: 0.0,
+                responses_of_all: 0.0,
+            },
+        };
+        let mut response = AudienceComparisonResponse {
+            first: summary.clone(),
+            second: summary,
+            overlap: AudienceOverlap {
+                consumers: 9,
+                share_of_first: 1.0,
+                share_of_second: 1.0,
+                share_of_either: 1.0,
+                probability_difference: None,
+            },
+            segments: vec![segment("space", [9, 9, 9]), segment("war", [6, 6, 2])],
+            differences: Vec::new(),
+            summary: "the first has more of \"space\" (+1 points).".to_owned(),
+            stages: Vec::new(),
+        };
+        response.withhold_texts(10);
+        let told = serde_json::to_string(&response).unwrap();
+        assert!(!told.contains("space") && told.contains("war is what they like"), "{told}");
+    }
 }

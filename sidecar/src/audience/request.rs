@@ -107,9 +107,13 @@ impl AudienceResponse {
         for segment in self.segments.iter_mut().filter(|segment| segment.size < minimum) {
             segment.typical = None;
             segment.objection = None;
+            segment.name = FEW.to_owned();
         }
     }
 }
+
+/// The name of a segment whose words would tell of too few consumers.
+pub(super) const FEW: &str = "few consumers";
 
 /// An item of the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

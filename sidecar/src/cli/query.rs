@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::{plain, print, recommendations, table};
 use super::runtime::Runtime;
+use crate::compare::mattered;
 use crate::config::Settings;
 use crate::http::{ExplainResponse, known_item, known_user};
 use crate::queue::label_time;
@@ -67,18 +68,25 @@ pub(super) async fn explain(
         let pair = Pair { user: &user_record, item: &item_record, before };
         writer.write(pair, None, CancellationToken::new()).await?.record
     };
-    let response = ExplainResponse::from(record);
+    let embedder = runtime.embedder()?;
+    let reranker = runtime.reranker(&embedder, None, Freshness::default()).await?;
+    let mattered = mattered(&reranker, storage, user_id, item_id).await?;
+    let response = ExplainResponse::new(record, mattered);
     runtime.close().await?;
     print(json, &response, || {
         let reasons = &response.explanation;
         format!(
-            "{} for consumer {}\n  why:     {}\n  why not: {}\n  written by {}{}",
+            "{} for consumer {}\n  why:     {}\n  why not: {}\n  written by {}{}{}",
             plain(&item_record.title),
             plain(&response.user),
             plain(&reasons.positive),
             plain(&reasons.negative),
             reasons.generator,
             if reasons.source == "template" { " (template)" } else { "" },
+            response.mattered.as_ref().map_or_else(String::new, |mattered| format!(
+                "\n  like {:.2}, rating {:.1}: {}",
+                mattered.like, mattered.rating, mattered.summary
+            )),
         )
     })
 }

@@ -39,6 +39,10 @@ pub(super) async fn serve_with(
     writer: Option<PairWriter>,
     roles: &[Role],
 ) -> Result<()> {
+    for role in roles {
+        let name = role.to_possible_value().context("a role has a name")?;
+        runtime.metrics.role.with_label_values(&[name.get_name()]).set(1);
+    }
     let address = &runtime.settings.server.address;
     let (listener, bound) = serving::listen(address)
         .with_context(|| format!("listening on {address} (`server.address`)"))?;
@@ -63,6 +67,7 @@ pub(super) async fn serve_with(
     let (desk, missing) = if writer.is_some() || runtime.storage.is_shared() {
         let (missing, task) = queue::start_offering(&jobs, shutdown.clone());
         tasks.push(task);
+        tasks.push(tokio::spawn(queue::measure(jobs.clone(), shutdown.clone())));
         let desk = match writer {
             Some(writer) => {
                 let (jobs, freshness) = (jobs.clone(), freshness.clone());

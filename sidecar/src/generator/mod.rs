@@ -16,6 +16,7 @@ mod factory;
 #[cfg(feature = "mistralrs")]
 mod gguf;
 mod grounding;
+mod meter;
 #[cfg(feature = "mistralrs")]
 mod mistralrs;
 mod openai;
@@ -40,6 +41,7 @@ pub use clean::{CleanPair, CleaningSettings};
 pub use context::{ConsumerBrief, Evidence, EvidenceItem, ItemBrief, PairContext, Statistics};
 pub use error::GeneratorError;
 pub use factory::build;
+pub use meter::Meter;
 #[cfg(feature = "mistralrs")]
 pub use mistralrs::MistralrsGenerator;
 pub use openai::OpenAiGenerator;

@@ -10,6 +10,7 @@ use tracing::Instrument;
 use super::clean::{CleanPair, CleaningSettings};
 use super::context::PairContext;
 use super::error::GeneratorError;
+use super::meter::UnderWay;
 use super::parse::sides;
 use super::validation::Half;
 use super::{
@@ -226,9 +227,11 @@ impl Writer {
                 pattern: Some(side.pattern()),
             };
             let span = spans::generation(self.generator.identity(), *side, &options);
+            let under_way = UnderWay::begin(&prompt, &options);
             let generating =
                 self.generator.generate(&prompt, &options, deltas.clone(), cancel.clone());
             let generation = generating.instrument(span.clone()).await;
+            under_way.ended(generation.as_ref().map(|generation| generation.usage));
             spans::generated(&span, &generation);
             let generation = generation?;
             *usage += generation.usage;

@@ -18,15 +18,12 @@ pub(super) struct Caller {
     pub(super) role: KeyRole,
     /// The items that a seller may ask about, as a filter in Qdrant's JSON.
     pub(super) items: Option<serde_json::Value>,
-    /// The digest of the key, which tells a key from its successor of the same name.
-    pub(super) digest: String,
 }
 
 impl Caller {
     /// The holder of a key.
     pub(super) fn of(key: &AccessKey) -> Self {
-        let (name, items, digest) = (key.name.clone(), key.items.clone(), key.sha256.clone());
-        Self { name, role: key.role, items, digest }
+        Self { name: key.name.clone(), role: key.role, items: key.items.clone() }
     }
 }
 

@@ -65,11 +65,12 @@ impl Callers {
         Some(Known { key, allowance })
     }
 
-    /// What the holder of a key has left, if the key with this digest is still in force.
-    pub(super) fn still(&self, digest: &str) -> Option<Arc<Allowance>> {
+    /// The key with this digest as it is now, if it is still in force.
+    pub(super) fn still(&self, digest: &str) -> Option<Known> {
         let in_force = self.in_force.load();
-        let key = in_force.keys.iter().find(|key| key.sha256.eq_ignore_ascii_case(digest))?;
-        in_force.allowances.get(&key.name).cloned()
+        let key = in_force.keys.iter().find(|key| key.sha256.eq_ignore_ascii_case(digest))?.clone();
+        let allowance = in_force.allowances.get(&key.name)?.clone();
+        Some(Known { key, allowance })
     }
 
     /// From the next request on these keys count.

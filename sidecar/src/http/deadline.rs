@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
+use axum::http::Uri;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -16,7 +17,7 @@ tokio::task_local! {
 }
 
 /// Gives up on a request whose caller's time is over.
-pub(super) async fn keep(request: Request, next: Next) -> Response {
+pub(super) async fn keep(mut request: Request, next: Next) -> Response {
     let limit = match timeout(request.uri().query()) {
         Ok(None) => return next.run(request).await,
         Ok(Some(limit)) => limit,
@@ -25,6 +26,10 @@ pub(super) async fn keep(request: Request, next: Next) -> Response {
             return ApiError::new(Cause::Invalid, message).into_response();
         }
     };
+    // No route has to know the parameter, and those that refuse unknown ones do not see it.
+    if let Some(uri) = without_timeout(request.uri()) {
+        *request.uri_mut() = uri;
+    }
     let Some(deadline) = Instant::now().checked_add(limit) else { return next.run(request).await };
     let work = DEADLINE.scope(deadline, next.run(request));
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
@@ -51,9 +56,30 @@ fn timeout(query: Option<&str>) -> Result<Option<Duration>, String> {
     limit.map(Some).ok_or_else(|| given.to_owned())
 }
 
+/// The address without the time limit in its query part.
+fn without_timeout(uri: &Uri) -> Option<Uri> {
+    let others = uri.query()?.split('&').filter(|parameter| !parameter.starts_with("timeout="));
+    let others: Vec<&str> = others.collect();
+    let mark = if others.is_empty() { "" } else { "?" };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{}{mark}{}", uri.path(), others.join("&")).parse().ok();
+    Uri::from_parts(parts).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn routes_do_not_see_the_time_limit() {
+        for (given, seen) in [
+            ("/v1/queue/dead?timeout=5", "/v1/queue/dead"),
+            ("/a?x=1&timeout=5&y=%20", "/a?x=1&y=%20"),
+            ("http://host/a?timeouts=1", "http://host/a?timeouts=1"),
+        ] {
+            assert_eq!(without_timeout(&given.parse().unwrap()).unwrap(), seen);
+        }
+    }
 
     #[test]
     fn a_time_limit_is_seconds_above_zero() {

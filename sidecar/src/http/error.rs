@@ -24,6 +24,8 @@ pub enum Cause {
     NoExplanation,
     /// The body is larger than the limit.
     TooLarge,
+    /// The body did not come in time.
+    SlowBody,
     /// The request is well formed but a value cannot be used.
     Invalid,
     /// The queue is full.
@@ -38,7 +40,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, for tests and documents.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Malformed,
         Self::Unauthorized,
         Self::Forbidden,
@@ -46,6 +48,7 @@ impl Cause {
         Self::UnknownItem,
         Self::NoExplanation,
         Self::TooLarge,
+        Self::SlowBody,
         Self::Invalid,
         Self::Full,
         Self::NotReady,
@@ -63,6 +66,7 @@ impl Cause {
             Self::UnknownItem => ("unknown_item", StatusCode::NOT_FOUND, false),
             Self::NoExplanation => ("no_explanation", StatusCode::NOT_FOUND, false),
             Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE, false),
+            Self::SlowBody => ("slow_body", StatusCode::REQUEST_TIMEOUT, true),
             Self::Invalid => ("invalid", StatusCode::UNPROCESSABLE_ENTITY, false),
             Self::Full => ("full", StatusCode::TOO_MANY_REQUESTS, true),
             Self::NotReady => ("not_ready", StatusCode::SERVICE_UNAVAILABLE, true),
@@ -95,7 +99,7 @@ pub struct ErrorBody {
     /// What was wrong and what to do.
     pub error: String,
     /// The cause, one word: `malformed`, `unauthorized`, `forbidden`, `unknown_user`, `unknown_item`,
-    /// `no_explanation`, `too_large`, `invalid`, `full`, `not_ready`, `deadline` or `internal`.
+    /// `no_explanation`, `too_large`, `slow_body`, `invalid`, `full`, `not_ready`, `deadline` or `internal`.
     pub error_type: String,
 }
 

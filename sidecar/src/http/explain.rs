@@ -16,7 +16,8 @@ use whyrank_plugin::{ExplanationRecord, ItemId, UserId};
 
 use super::json::Json;
 use super::known::{known_item, known_user};
-use super::{Api, ApiError, Cause, ErrorBody, Unanswered};
+use super::{Api, ApiError, Cause, ErrorBody};
+use crate::compare::{Mattered, mattered};
 use crate::generator::Delta;
 use crate::queue::WritingDesk;
 use crate::rerank::Reasons;
@@ -42,7 +43,7 @@ pub struct ExplainRequest {
 }
 
 /// The reasons of one pair.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainResponse {
     /// The consumer.
     pub user: String,
@@ -50,6 +51,8 @@ pub struct ExplainResponse {
     pub item: String,
     /// The reasons for and against, and what wrote them.
     pub explanation: Reasons,
+    /// What moved the score of the pair; absent where no ranker is trained.
+    pub mattered: Option<Mattered>,
     /// Version of the prompt templates.
     pub prompt_version: String,
     /// Version of the profiles and the evidence that the generator was told.
@@ -60,13 +63,15 @@ pub struct ExplainResponse {
     pub written_at: i64,
 }
 
-impl From<ExplanationRecord> for ExplainResponse {
-    fn from(record: ExplanationRecord) -> Self {
+impl ExplainResponse {
+    /// What is written about a pair, and what moved its score.
+    pub fn new(record: ExplanationRecord, mattered: Option<Mattered>) -> Self {
         let (provenance, stale) = (record.provenance, record.stale);
         Self {
             user: record.user_external_id,
             item: record.item_external_id,
             explanation: Reasons::of(record.explanation, provenance.clone()).but_stale(stale),
+            mattered,
             prompt_version: provenance.prompt_version,
             profile_version: provenance.profile_version,
             attempts: provenance.attempts,
@@ -111,7 +116,7 @@ pub(super) async fn explain(
             {
                 missing.stale(user, item);
             }
-            let mut response = ExplainResponse::from(record);
+            let mut response = answer.explained(record).await?;
             response.explanation.stale = stale;
             return Ok(axum::Json(response).into_response());
         }
@@ -123,16 +128,24 @@ pub(super) async fn explain(
         })?;
         let limit = Duration::from_secs(answer.inner.settings.write_timeout_seconds);
         if request.stream {
-            let events = stream(desk, user, item, limit, answer.unanswered("explain"));
+            let events = stream(answer, desk, user, item, limit);
             return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
         }
         let cancel = CancellationToken::new();
         // A caller that leaves drops this future, and with it the guard: the LLM stops.
         let _guard = cancel.clone().drop_guard();
         let record = write(&desk, user, item, None, cancel, limit).await?;
-        Ok(axum::Json(ExplainResponse::from(record)).into_response())
+        Ok(axum::Json(answer.explained(record).await?).into_response())
     })
     .await
+}
+
+impl Api {
+    async fn explained(&self, record: ExplanationRecord) -> Result<ExplainResponse, ApiError> {
+        let (reranker, storage) = (&self.inner.reranker, &self.inner.storage);
+        let mattered = mattered(reranker, storage, record.user, record.item).await?;
+        Ok(ExplainResponse::new(record, mattered))
+    }
 }
 
 /// The ids of the pair, if both sides are in the store.
@@ -160,19 +173,25 @@ async fn write(
 
 /// The events of a text that is being written.
 fn stream(
+    api: Api,
     desk: WritingDesk,
     user: UserId,
     item: ItemId,
     limit: Duration,
-    unanswered: Unanswered,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
+    let unanswered = api.unanswered("explain");
     let cancel = CancellationToken::new();
     let guard: DropGuard = cancel.clone().drop_guard();
     let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
     // A task of its own, because the deltas are read to their end before its result is awaited.
     let writing = async move {
-        match write(&desk, user, item, Some(sender), cancel, limit).await {
-            Ok(record) => data("done", &ExplainResponse::from(record)),
+        let written = write(&desk, user, item, Some(sender), cancel, limit).await;
+        let explained = match written {
+            Ok(record) => api.explained(record).await,
+            Err(error) => Err(error),
+        };
+        match explained {
+            Ok(explained) => data("done", &explained),
             Err(error) => {
                 let error_type = error.cause.row().0.to_owned();
                 data("error", &ErrorBody { error: error.message, error_type })

@@ -5,6 +5,7 @@ mod audience;
 mod audience_export;
 mod audit;
 mod authentication;
+mod bodies;
 mod callers;
 mod compare;
 mod console;
@@ -176,7 +177,9 @@ impl Api {
             .route("/", axum::routing::post(inference::infer))
             .layer(axum::middleware::from_fn(deadline::keep))
             .layer(axum::middleware::from_fn_with_state(self.clone(), admission::admit))
-            .layer(DefaultBodyLimit::max(self.inner.settings.maximum_body_bytes))
+            // Read before a place is taken, and bounded there.
+            .layer(DefaultBodyLimit::disable())
+            .layer(axum::middleware::from_fn_with_state(self.clone(), bodies::read))
             .route("/openapi.json", open_api)
             // Outermost: who may not ask takes no place and is read no body of.
             .layer(axum::middleware::from_fn_with_state(self.clone(), authentication::authenticate))

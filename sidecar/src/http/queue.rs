@@ -1,5 +1,6 @@
 //! `/v1/queue`: the queue of pairs that wait to be explained, shown and steered.
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -148,8 +149,10 @@ pub(super) async fn control(
 ))]
 pub(super) async fn dead_letters(
     State(api): State<Api>,
-    Query(query): Query<DeadQuery>,
+    query: Result<Query<DeadQuery>, QueryRejection>,
 ) -> Result<axum::Json<Vec<DeadLetter>>, ApiError> {
+    let Query(query) =
+        query.map_err(|rejection| ApiError::new(Cause::Malformed, rejection.body_text()))?;
     let limit = query.limit.unwrap_or(100).min(10 * MOST);
     let work = async { Ok(api.inner.jobs.dead_letters(limit).await?) };
     api.observed("queue", work).await.map(axum::Json)

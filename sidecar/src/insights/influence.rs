@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng};
 
 use super::publish::Publisher;
 use super::request::{Effect, Estimate, Influence, WhatIf};
+use crate::computation::Waited;
 use crate::http::ApiError;
 use crate::rerank::{Placed, Reconsidered, Reranker, Variant};
 
@@ -41,8 +42,13 @@ pub(super) struct Bounds {
 }
 
 /// Runs the ranker without the reasons of one side, of the other, and of both.
-pub(super) fn moved(reranker: &Reranker, placed: &[Placed]) -> Result<Vec<Moved>, ApiError> {
+pub(super) fn moved(
+    reranker: &Reranker,
+    placed: &[Placed],
+    waited: &Waited,
+) -> Result<Vec<Moved>, ApiError> {
     let without = |placed: &Placed| -> Result<Moved, ApiError> {
+        waited.check()?;
         let codes = placed.codes.as_ref();
         let positive = codes.map(|codes| codes.positive.as_slice());
         let negative = codes.map(|codes| codes.negative.as_slice());
@@ -89,6 +95,7 @@ pub(super) fn answered(
     reranker: &Reranker,
     holders: &[&Placed],
     answers: &[Vec<f32>],
+    waited: &Waited,
 ) -> Result<Vec<Vec<Change>>, ApiError> {
     let replaced: Vec<Option<&[f32]>> = if answers.is_empty() {
         vec![None]
@@ -97,6 +104,7 @@ pub(super) fn answered(
     };
     let mut changes = vec![Vec::with_capacity(holders.len()); replaced.len()];
     for placed in holders {
+        waited.check()?;
         let positive = placed.codes.as_ref().map(|codes| codes.positive.as_slice());
         let variants: Vec<Variant<'_>> =
             replaced.iter().map(|negative| Variant { positive, negative: *negative }).collect();

@@ -6,6 +6,7 @@ mod influence;
 #[cfg(test)]
 mod privacy_tests;
 mod publish;
+mod releases;
 mod request;
 mod rivals;
 mod sample;
@@ -29,6 +30,7 @@ use self::sample::Sample;
 use self::telling::{Measured, Telling};
 use self::themes::{Side, Themes, Written};
 use crate::audience::Clock;
+use crate::computation::{Waited, compute};
 use crate::http::{ApiError, Cause, known_item};
 use crate::rerank::{Placed, Reranker};
 use crate::storage::Storage;
@@ -64,6 +66,11 @@ pub struct InsightsSettings {
     pub epsilon: f64,
     /// What the noise in numbers told to sellers is made from; needed where a key has the role `seller`.
     pub noise_secret: Option<Secret>,
+    /// Hours for which sellers are told the same about an item, whatever changes meanwhile; 0 makes a new
+    /// answer with every change, whose noise can be averaged away.
+    pub release_hours: u64,
+    /// Competitors that sellers may have named for one item in that time.
+    pub released_competitors: usize,
     /// Seconds after which a request is given up.
     pub timeout_seconds: u64,
 }
@@ -84,6 +91,8 @@ impl Default for InsightsSettings {
             minimum_consumers: 10,
             epsilon: 0.5,
             noise_secret: None,
+            release_hours: 24,
+            released_competitors: 100,
             timeout_seconds: 60,
         }
     }
@@ -123,6 +132,19 @@ impl Insights {
     /// When an item is unknown or has no vector, a number is out of its limits, there is no trained
     /// ranker, or the store cannot be read.
     pub async fn insights(
+        &self,
+        item: &str,
+        request: &InsightsRequest,
+        viewer: Viewer,
+    ) -> Result<InsightsResponse, ApiError> {
+        if viewer == Viewer::Seller && self.settings.release_hours > 0 {
+            return self.released(item, request).await;
+        }
+        self.answered(item, request, viewer).await
+    }
+
+    /// An answer from the data as they are now.
+    async fn answered(
         &self,
         item: &str,
         request: &InsightsRequest,
@@ -172,14 +194,15 @@ impl Insights {
         };
         let told = publisher.clone();
         // Pure computation of up to seconds, which must not hold up other requests.
-        let (moved, measured, positive, negative) = tokio::task::spawn_blocking(move || {
-            let moved = influence::moved(&work.insights.reranker, &work.sample.placed)?;
-            let measured =
-                [work.measure(&positive, &moved, &told)?, work.measure(&negative, &moved, &told)?];
+        let (moved, measured, positive, negative) = compute("measuring reasons", move |waited| {
+            let moved = influence::moved(&work.insights.reranker, &work.sample.placed, waited)?;
+            let measured = [
+                work.measure(&positive, &moved, &told, waited)?,
+                work.measure(&negative, &moved, &told, waited)?,
+            ];
             Ok::<_, ApiError>((moved, measured, positive, negative))
         })
-        .await
-        .map_err(anyhow::Error::from)??;
+        .await??;
         clock.lap("change", format!("{} consumers ranked again", moved.len()));
         let named = request.competitor.as_deref();
         let competitors =
@@ -289,6 +312,7 @@ impl Work {
         themes: &Themes,
         moved: &[Moved],
         publisher: &Publisher,
+        waited: &Waited,
     ) -> Result<Vec<Measured>, ApiError> {
         let Themes { side, reasons, found } = themes;
         let mut measured = Vec::with_capacity(found.len());
@@ -306,7 +330,8 @@ impl Work {
                     places.iter().map(|place| &self.sample.placed[*place]).collect();
                 let most = self.insights.settings.answers;
                 let answers = themes.answers(number, most, &self.written);
-                let changes = influence::answered(&self.insights.reranker, &holders, &answers)?;
+                let changes =
+                    influence::answered(&self.insights.reranker, &holders, &answers, waited)?;
                 let label = format!("{} {number} answered", side.name());
                 let resamples = self.insights.settings.resamples;
                 if_answered =

@@ -6,8 +6,9 @@
 //!   number of consumers, and are rounded down to a multiple of it. Means are of bounded values, with
 //!   noise. That makes every number differentially private.
 //! - The noise is made from a secret and from all the data that the answer stands on. The same data give
-//!   the same answer however often it is asked for, so that noise cannot be averaged away; data that
-//!   differ in one consumer give other noise in every number, so that what differs does not say who.
+//!   the same answer however often it is asked for; data that differ in one consumer give other noise in
+//!   every number, so that what differs does not say who. How often data that change make a new answer is
+//!   bounded by time (see [`super::releases`]), so that noise cannot be averaged away.
 //! - What a seller asks never decides which consumers an answer stands on: every answer about an item is
 //!   cut out of one and the same release.
 

@@ -22,6 +22,8 @@ use crate::storage::Storage;
 /// Jobs of a lane that a worker looks at before it tries the next lane: with several workers the first
 /// may be gone already.
 const LOOKED_AT: usize = 4;
+/// Milliseconds by which the clocks of two workers may differ.
+const SKEW: i64 = 60_000;
 
 /// Milliseconds since the Unix epoch; tests bring their own.
 type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -257,8 +259,7 @@ impl Jobs {
     /// # Errors
     /// When the store fails.
     pub async fn claim(&self, worker: &str) -> StoreResult<Option<Claim>> {
-        let due = json!({ "key": "due", "range": { "lte": self.now() } });
-        let ready = json!([is(KIND_KEY, JOB_KIND), is("state", "waiting"), due]);
+        let ready = json!([is(KIND_KEY, JOB_KIND), is("state", "waiting"), self.due()]);
         let ready = all_of(ready)?;
         if self.storage.store().count(self.collection(), Some(&ready)).await? == 0 {
             return Ok(None);
@@ -301,11 +302,7 @@ impl Jobs {
     ) -> StoreResult<Option<(JobRecord, String)>> {
         let (id, now) = (job.id(), self.now());
         // Nobody has taken it since it was read.
-        let unchanged = json!([
-            is("state", "waiting"),
-            is("attempts", job.attempts),
-            { "key": "due", "range": { "lte": now } },
-        ]);
+        let unchanged = json!([is("state", "waiting"), is("attempts", job.attempts), self.due(),]);
         if job.attempts >= i64::from(self.settings.attempts) {
             let error = job.error.unwrap_or_else(|| "its worker ended while writing it".to_owned());
             let change = json!({ "state": "dead", "lease": null, "due": now, "error": error });
@@ -320,6 +317,18 @@ impl Jobs {
         let held = self.job(id).await?;
         let held = held.filter(|job| job.lease.as_deref() == Some(token.as_str()));
         Ok(held.map(|job| (job, token)))
+    }
+
+    /// Due by the clock; or so far ahead that only a clock which was set back since can have put it there.
+    fn due(&self) -> Value {
+        let now = self.now();
+        let settings = &self.settings;
+        let longest = settings.lease_seconds.max(settings.retry_maximum_seconds * 2);
+        let farthest = now + (longest * 1_000) as i64 + SKEW;
+        json!({ "should": [
+            { "key": "due", "range": { "lte": now } },
+            { "key": "due", "range": { "gt": farthest } },
+        ] })
     }
 
     fn lease(&self) -> i64 {

@@ -53,7 +53,7 @@ pub use budget::{Budget, Spent};
 pub use desk::{MissingPairs, WritingDesk};
 pub use jobs::{Claim, Failure, Jobs, Offered, Wanted};
 pub use overview::{DeadLetter, QueueStatus};
-pub use worker::{Started, start, start_offering};
+pub use worker::{Started, measure, start, start_offering};
 
 use whyrank_plugin::{ItemId, UserRecord};
 

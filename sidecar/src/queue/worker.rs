@@ -16,7 +16,7 @@ use super::budget::Budget;
 use super::desk::{HereDesk, Live, MissingPairs, WritingDesk};
 use super::jobs::{Claim, Jobs, Wanted};
 use super::{Lane, RewriteStale, label_time};
-use crate::generator::Delta;
+use crate::generator::{Delta, Meter, Usage};
 use crate::http::{ApiError, Cause};
 use crate::staleness::Freshness;
 use crate::writing::{Outcome, Pair, PairWriter};
@@ -91,6 +91,39 @@ struct Worker {
     shutdown: CancellationToken,
 }
 
+/// What one pair costs. It is entered even when its text is given up half-way: a caller who leaves just
+/// before the end would otherwise have it for nothing.
+struct Bill {
+    budget: Arc<Budget>,
+    meter: Meter,
+}
+
+impl Bill {
+    /// What is to be entered: a pair that was written, or one that was not and cost something all the same.
+    fn due(&self, written: bool) -> Option<Usage> {
+        let usage = self.meter.take();
+        (written || usage != Usage::default()).then_some(usage)
+    }
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        if let Some(usage) = self.due(false) {
+            let budget = self.budget.clone();
+            // At the end of the process nothing is begun any more.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { enter(&budget, usage).await });
+            }
+        }
+    }
+}
+
+async fn enter(budget: &Budget, usage: Usage) {
+    if let Err(error) = budget.spend(usage).await {
+        tracing::warn!(%error, "the cost of a pair was not entered");
+    }
+}
+
 /// How a job ended that was not written.
 enum Ended {
     /// The worker stops, or the store is away: nobody's fault.
@@ -104,7 +137,6 @@ enum Ended {
 impl Worker {
     async fn run(self, mut live: mpsc::Receiver<Live>) {
         let background = CancellationToken::new();
-        let measuring = tokio::spawn(measure(self.jobs.clone(), background.clone()));
         let sweeping = tokio::spawn(sweep(
             self.jobs.clone(),
             self.writer.clone(),
@@ -140,10 +172,8 @@ impl Worker {
             };
         }
         background.cancel();
-        for task in [measuring, sweeping] {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a task of the worker ended badly");
-            }
+        if let Err(error) = sweeping.await {
+            tracing::error!(%error, "the search for stale explanations ended badly");
         }
     }
 
@@ -210,13 +240,13 @@ impl Worker {
         let item = found.with_context(|| Gone::of("item", item))?;
         let before = label_time(&record, item.id);
         let pair = Pair { user: &record, item: &item, before };
-        let outcome = self.writer.write_if(pair, deltas, cancel, holds).await?;
-        if let Some(outcome) = outcome.as_ref().filter(|outcome| !outcome.reused)
-            && let Err(error) = self.budget.spend(outcome.usage).await
-        {
-            tracing::warn!(%error, "the cost of a pair was not entered");
+        let bill = Bill { budget: self.budget.clone(), meter: Meter::default() };
+        let outcome = bill.meter.over(self.writer.write_if(pair, deltas, cancel, holds)).await;
+        let written = matches!(&outcome, Ok(Some(outcome)) if !outcome.reused);
+        if let Some(usage) = bill.due(written) {
+            enter(&self.budget, usage).await;
         }
-        Ok(outcome)
+        outcome
     }
 
     /// Does one job to its end, whatever that is.
@@ -321,8 +351,9 @@ impl Gone {
     }
 }
 
-/// Sets the gauges of the queue now and then.
-async fn measure(jobs: Jobs, end: CancellationToken) {
+/// Sets the gauges of the queue now and then, until `end` fires. Every process that sees the queue does, so
+/// that it is seen to grow when all workers are gone.
+pub async fn measure(jobs: Jobs, end: CancellationToken) {
     let mut times = tokio::time::interval(MEASURED);
     loop {
         tokio::select! {

@@ -1,7 +1,6 @@
 //! The same ranking the other way round: a few items, many consumers. Every consumer is ranked as a
 //! request of their own would be, over codes and histories that were read for all of them at once.
 
-use anyhow::Context;
 use whyrank_models::ranker::Score;
 use whyrank_plugin::{
     Candidate, Codes, Contributions, ExplanationState, ItemId, ItemRecord, Statistics, UserId,
@@ -10,6 +9,7 @@ use whyrank_plugin::{
 
 use super::retrieve::{Retrieved, RetrievedItem};
 use super::{Fault, Reranker, ScoreKind, consumer, rank};
+use crate::computation::{Waited, compute};
 use crate::http::{ApiError, Cause};
 
 /// Something to be shown to consumers: a stored item, or one that is only described.
@@ -132,9 +132,10 @@ impl Reranker {
         let mut stored = rank::stored_codes(self, pairs.collect()).await?.into_iter();
         let reranker = self.clone();
         // Pure computation of up to seconds, which must not hold up other requests.
-        let work = move || -> Result<Vec<Response>, Fault> {
+        let work = move |waited: &Waited| -> Result<Vec<Response>, Fault> {
             let mut responses = Vec::with_capacity(consumers.len());
             for consumer in consumers {
+                waited.check().map_err(Fault::model)?;
                 let codes = stored.by_ref().take(items.len()).collect();
                 let Some((user, external_id)) = consumer.user.clone() else { continue };
                 let retrieved = Retrieved {
@@ -175,6 +176,6 @@ impl Reranker {
             }
             Ok(responses)
         };
-        Ok(tokio::task::spawn_blocking(work).await.context("ranking an audience")??)
+        Ok(compute("ranking an audience", work).await??)
     }
 }

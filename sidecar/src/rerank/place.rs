@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use whyrank_plugin::records::ITEM_VECTOR;
 use whyrank_plugin::{
     Candidate, Codes, Contributions, Filter, ItemId, ItemRecord, Search, UserId, UserRecord,
@@ -11,6 +10,7 @@ use whyrank_plugin::{
 
 use super::retrieve::{Retrieved, RetrievedItem};
 use super::{Fault, Reranker, ScoreKind, consumer, rank};
+use crate::computation::{Waited, compute};
 use crate::features::ConsumerState;
 use crate::http::{ApiError, Cause};
 
@@ -116,9 +116,10 @@ impl Reranker {
         let mut stored = rank::stored_codes(self, pairs.collect()).await?.into_iter();
         let (reranker, id) = (self.clone(), item.id);
         // Pure computation of up to seconds, which must not hold up other requests.
-        let work = move || -> Result<Vec<Placed>, Fault> {
+        let work = move |waited: &Waited| -> Result<Vec<Placed>, Fault> {
             let mut placed = Vec::with_capacity(retrieved.len());
             for one in retrieved {
+                waited.check().map_err(Fault::model)?;
                 let codes = stored.by_ref().take(one.items.len()).collect();
                 let ranking = rank::rank_recalled(&reranker, &models, &one, codes, 0)?;
                 let item = one.items.iter().position(|found| found.candidate.item == id);
@@ -145,7 +146,7 @@ impl Reranker {
             }
             Ok(placed)
         };
-        Ok(tokio::task::spawn_blocking(work).await.context("placing an item")??)
+        Ok(compute("placing an item", work).await??)
     }
 
     /// What other reasons would make of the item, one answer a variant. Pure computation.

@@ -11,6 +11,7 @@
 //! `soak` runs a short form. Everything but the language model is real: that one is a stand-in, because
 //! it must hang, write garbage and count its calls on command.
 
+mod clock;
 mod crashes;
 mod disk;
 mod language_model;
@@ -122,10 +123,11 @@ impl Findings {
 }
 
 /// The names of all scenarios.
-pub const SCENARIOS: [&str; 8] = [
+pub const SCENARIOS: [&str; 9] = [
     "kills",
     "disk_full",
     "corrupted_models",
+    "clock_jumps",
     "store_unreachable",
     "model_hangs",
     "model_writes_garbage",
@@ -156,6 +158,7 @@ pub async fn run(plan: &Plan, names: &[String]) -> Result<Report> {
                 "kills" => crashes::kills(plan, qdrant, found).await,
                 "disk_full" => disk::full(plan, found).await,
                 "corrupted_models" => disk::corrupted_models(plan, found).await,
+                "clock_jumps" => clock::jumps(plan, found).await,
                 "store_unreachable" => store::unreachable(plan, qdrant, found).await,
                 "model_hangs" => language_model::hangs(plan, found).await,
                 "model_writes_garbage" => language_model::garbage(plan, found).await,

@@ -8,7 +8,7 @@ mod sessions;
 mod system;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Extension, Form, Request, State};
+use axum::extract::{Extension, Form, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
@@ -24,7 +24,7 @@ use self::sessions::{encrypted, given_token, no_cookie, same_origin};
 use super::audit::{self, Asked};
 use super::authentication::{Caller, given_key};
 use super::callers::{self, Known};
-use super::{Api, ApiError, Cause};
+use super::{Api, ApiError, Cause, bodies};
 use crate::console::{ICON, STYLE, render};
 
 /// What pages may load and do: only what this server sends, no script at all, in no other page's frame.
@@ -122,7 +122,7 @@ pub(super) fn router(api: &Api) -> Router<Api> {
         .route("/console/login", post(sign_in))
         .route("/console/logout", post(sign_out))
         .layer(from_fn_with_state(api.clone(), admit))
-        .layer(DefaultBodyLimit::max(FORM_BYTES))
+        .layer(from_fn_with_state(api.clone(), read))
         .route("/console/style.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
         .route("/console/icon.svg", get(|| async { asset("image/svg+xml", ICON) }))
         .layer(from_fn(protect))
@@ -150,6 +150,14 @@ async fn protect(request: Request, next: Next) -> Response {
     response
 }
 
+/// Reads a form before it takes a place, as bodies of the API are read.
+async fn read(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match bodies::whole(request, FORM_BYTES, api.inner.settings.body_seconds).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => error_page(&Frame::empty(), &error),
+    }
+}
+
 /// Lets a request in if the server has a place for it, as for the API.
 async fn admit(State(api): State<Api>, request: Request, next: Next) -> Response {
     let Ok(place) = api.inner.admission.clone().try_acquire_owned() else {
@@ -167,18 +175,15 @@ async fn enter(State(api): State<Api>, mut request: Request, next: Next) -> Resp
         return next.run(request).await;
     }
     let headers = request.headers();
-    let session = given_token(headers).and_then(|token| api.inner.sessions.caller(token));
-    // A session does not outlive its key.
-    let of_session = |caller: Caller| {
-        let allowance = api.inner.callers.still(&caller.digest)?;
-        Some((caller, allowance))
-    };
-    let session = session.and_then(of_session);
+    // A session does not outlive its key, and may do what the key may do now.
+    let session = given_token(headers)
+        .and_then(|token| api.inner.sessions.key(token))
+        .and_then(|digest| api.inner.callers.still(&digest));
     let signed_in = session.is_some();
     let by_key = || given_key(headers).and_then(|given| api.inner.callers.find(given));
-    let by_key = || by_key().map(|known| (Caller::of(&known.key), known.allowance));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let found = session.or_else(by_key);
+    let found = found.map(|known| (Caller::of(&known.key), known.allowance));
     let asked = Asked::of(&mut request, api.inner.settings.audit_characters);
     let Some((caller, allowance)) = found else {
         let next = request.uri().path_and_query().filter(|_| method == Method::GET);
@@ -227,11 +232,7 @@ async fn sign_in(
     };
     let form = match form {
         Ok(Form(form)) => form,
-        Err(rejection) => {
-            let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
-            let cause = if too_large { Cause::TooLarge } else { Cause::Malformed };
-            return refused(cause, "", rejection.body_text());
-        }
+        Err(rejection) => return refused(Cause::Malformed, "", rejection.body_text()),
     };
     if !same_origin(&headers) {
         let message =
@@ -242,7 +243,7 @@ async fn sign_in(
         let message = "This key is not known here.".to_owned();
         return refused(Cause::Unauthorized, &form.next, message);
     };
-    let token = match api.inner.sessions.begin(Caller::of(&key)) {
+    let token = match api.inner.sessions.begin(&key.sha256) {
         Ok(token) => token,
         Err(error) => return refused(Cause::Internal, &form.next, error.to_string()),
     };
@@ -315,6 +316,7 @@ fn title(cause: Cause) -> &'static str {
         Cause::UnknownItem => "No such item",
         Cause::NoExplanation => "Nothing is written",
         Cause::TooLarge => "Too large",
+        Cause::SlowBody => "Too slow",
         Cause::Full => "The server is busy",
         Cause::NotReady => "Not ready",
         Cause::Deadline => "It took too long",

@@ -10,7 +10,6 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
 
-use super::super::authentication::Caller;
 use crate::access::digest;
 
 /// The cookie's name.
@@ -40,7 +39,8 @@ impl Default for ConsoleSettings {
 
 #[derive(Debug)]
 struct Session {
-    caller: Caller,
+    /// Digest of the key that it began with.
+    key: String,
     ends: Instant,
 }
 
@@ -64,11 +64,11 @@ impl Sessions {
         held
     }
 
-    /// A new session; the token comes back and is kept nowhere.
+    /// A new session for the key with this digest; the token comes back and is kept nowhere.
     ///
     /// # Errors
     /// When the system gives no random bytes.
-    pub(super) fn begin(&self, caller: Caller) -> Result<String, rand::rand_core::OsError> {
+    pub(super) fn begin(&self, key: &str) -> Result<String, rand::rand_core::OsError> {
         let mut bytes = [0_u8; BYTES];
         OsRng.try_fill_bytes(&mut bytes)?;
         let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -79,14 +79,14 @@ impl Sessions {
             let Some(first) = first.map(|(digest, _)| digest.clone()) else { break };
             held.remove(&first);
         }
-        held.insert(digest(&token), Session { caller, ends: now + self.lifetime });
+        held.insert(digest(&token), Session { key: key.to_owned(), ends: now + self.lifetime });
         Ok(token)
     }
 
-    /// Whose session this token is.
-    pub(super) fn caller(&self, token: &str) -> Option<Caller> {
+    /// The digest of the key that this token's session began with.
+    pub(super) fn key(&self, token: &str) -> Option<String> {
         let held = self.held(Instant::now());
-        held.get(&digest(token)).map(|session| session.caller.clone())
+        held.get(&digest(token)).map(|session| session.key.clone())
     }
 
     /// The session of this token is over.
@@ -146,11 +146,6 @@ mod tests {
     use axum::http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::access::KeyRole;
-
-    fn caller(name: &str) -> Caller {
-        Caller { name: name.to_owned(), role: KeyRole::Admin, items: None, digest: digest(name) }
-    }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &'static str)| {
@@ -162,27 +157,25 @@ mod tests {
     #[test]
     fn a_session_is_found_by_its_token_until_it_ends() {
         let sessions = Sessions::new(&ConsoleSettings::default());
-        let (one, two) =
-            (sessions.begin(caller("one")).unwrap(), sessions.begin(caller("two")).unwrap());
+        let (one, two) = (sessions.begin("one").unwrap(), sessions.begin("two").unwrap());
         assert_ne!(one, two);
-        assert_eq!(sessions.caller(&one).map(|caller| caller.name), Some("one".to_owned()));
-        assert!(sessions.caller(&digest(&one)).is_none(), "what is kept is no token");
+        assert_eq!(sessions.key(&one), Some("one".to_owned()));
+        assert!(sessions.key(&digest(&one)).is_none(), "what is kept is no token");
         sessions.end(&one);
-        assert!(sessions.caller(&one).is_none() && sessions.caller(&two).is_some());
+        assert!(sessions.key(&one).is_none() && sessions.key(&two).is_some());
         let over = ConsoleSettings { session_minutes: 0, ..ConsoleSettings::default() };
         let over = Sessions::new(&over);
-        let token = over.begin(caller("late")).unwrap();
-        assert!(over.caller(&token).is_none());
+        let token = over.begin("late").unwrap();
+        assert!(over.key(&token).is_none());
     }
 
     #[test]
     fn sessions_are_bounded_and_the_first_to_end_gives_way() {
         let settings = ConsoleSettings { maximum_sessions: 2, ..ConsoleSettings::default() };
         let sessions = Sessions::new(&settings);
-        let tokens: Vec<String> =
-            (0..3).map(|n| sessions.begin(caller(&n.to_string())).unwrap()).collect();
+        let tokens: Vec<String> = (0..3).map(|n| sessions.begin(&n.to_string()).unwrap()).collect();
         assert_eq!(sessions.count(), 2);
-        assert!(sessions.caller(&tokens[0]).is_none() && sessions.caller(&tokens[2]).is_some());
+        assert!(sessions.key(&tokens[0]).is_none() && sessions.key(&tokens[2]).is_some());
     }
 
     #[test]
