@@ -41,7 +41,8 @@ def fingerprint(folder):
 
 
 def kept(folder):
-    """The answers that are there already, by name, where they are of this split."""
+    """The answers that are there already, by name, where they are of this split. Answers that came without
+    a mark, by another program, are taken when they are as many as there are pairs."""
     path, mark = folder / ANSWERS, folder / SPLIT
     answers = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     pairs = len(rows(folder / PARTS[1]))

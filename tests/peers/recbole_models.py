@@ -27,8 +27,8 @@ REQUIREMENTS = "requirements-recbole.txt"
 MODELS = ["DeepFM", "DIN"]
 DETERMINISTIC = set()
 
-# RecBole's layers for DIN, 256 wide over 50 items, take an hour on a CPU; these are those of the attention
-# in the authors' own code.
+# RecBole's layers for DIN, three of 256 for each of 50 items, are fifty times as much work, too much for a
+# CPU. These widths are those of the attention in the code of DIN's authors.
 SETTINGS = {"DeepFM": {}, "DIN": {"mlp_hidden_size": [80, 40], "MAX_ITEM_LIST_LENGTH": 20}}
 
 # The parts of the training part that are learned from, and that say when to stop.
