@@ -1,6 +1,7 @@
 //! Loads an ONNX file that Whyrank wrote, checks its contract, and runs it with tract.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -56,13 +57,15 @@ impl OnnxModel {
             });
         }
         check_inputs(&proto, &contract, path)?;
-        let plan = tract_onnx::onnx()
-            .model_for_proto_model(&proto)
-            .and_then(|model| {
-                // Without this tract must allow for empty batches and takes slow general paths.
-                model.symbols.add_assertion(format!("{BATCH} >= 1"))?;
-                model.into_optimized()?.into_runnable()
-            })
+        let plan = || {
+            let model = tract_onnx::onnx().model_for_proto_model(&proto)?;
+            // Without this tract must allow for empty batches and takes slow general paths.
+            model.symbols.add_assertion(format!("{BATCH} >= 1"))?;
+            model.into_optimized()?.into_runnable()
+        };
+        // tract looks some names of a graph up without asking whether they are there.
+        let plan = catch_unwind(AssertUnwindSafe(plan))
+            .map_err(|_| unreadable("its graph is damaged".to_owned()))?
             .map_err(|error| unreadable(format!("{error:#}")))?;
         Ok(Self { path: path.to_owned(), contract, plan, idle: Mutex::new(Vec::new()) })
     }

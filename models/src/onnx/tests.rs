@@ -94,6 +94,13 @@ fn a_file_cut_anywhere_is_refused() {
     }
 }
 
+/// Found by fuzzing: tract panicked at it.
+#[test]
+fn a_graph_that_names_what_it_lacks_is_refused() {
+    let error = error_of(include_bytes!("graph-without-an-input.onnx"), "encoder");
+    assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+}
+
 #[test]
 fn another_kind_is_refused() {
     let error = error_of(&bytes(&contract()), "ranker").to_string();
