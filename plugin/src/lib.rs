@@ -8,6 +8,7 @@
 //! [`serving`] is how every listener serves, with TLS or without, and [`allowance`] what a key may ask of one.
 
 pub mod allowance;
+pub mod bodies;
 pub mod conformance;
 pub mod domain;
 pub mod embedded;

@@ -11,12 +11,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use super::exchange::{
-    Read, compose, degraded, encoding, grpc_timeout, mode, named_consumer, read_body,
-    timeout_parameter, with_header,
+    compose, degraded, encoding, grpc_timeout, mode, named_consumer, timeout_parameter, with_header,
 };
 use super::queries::{Answers, Arrangement, Asked, Fetched, Placed, Queries, Route, Unread};
 use super::upstream::grpc_failed;
@@ -24,6 +22,7 @@ use super::{
     ConsumerReference, GATEWAY_CANCELLED, GatewayScore, Inner, Mode, Protocol, RerankFault,
     RerankTask, STATE_HEADER, rest,
 };
+use crate::bodies::{self, Read, Share, Unread as UnreadBody};
 use crate::domain::{Candidate, Ranked};
 use crate::id::{ItemId, PointId};
 
@@ -46,9 +45,10 @@ pub(super) async fn answer(
         inner.observer.answered(protocol, outcome, started.elapsed());
         response
     };
-    let (body, share) = match read_body(body, &inner.bodies).await {
+    let (body, share) = match bodies::read(body, &inner.bodies).await {
         Read::Whole(body, share) => (body, share),
         Read::More(body, why) => {
+            let why = reason(why);
             let response = inner.upstream.call(protocol, Request::from_parts(parts, body)).await;
             return observed(degraded(response, why), why);
         }
@@ -71,6 +71,16 @@ pub(super) async fn answer(
     match call.within_deadline(&queries, &consumers).await {
         Ok((response, _)) => observed(with_header(response, STATE_HEADER, "reranked"), "reranked"),
         Err(fault) => observed(call.degrade(&fault).await, fault.reason),
+    }
+}
+
+/// Why a query passes through whose body was not read to its end.
+fn reason(why: UnreadBody) -> &'static str {
+    match why {
+        UnreadBody::TooLarge => "too_large",
+        UnreadBody::TooSlow => "slow_body",
+        UnreadBody::NoRoom => "busy",
+        UnreadBody::BrokenOff => GATEWAY_CANCELLED,
     }
 }
 
@@ -100,7 +110,7 @@ struct Call {
     body: Bytes,
     /// The body's share of what all bodies may take, kept as long as the body is.
     #[expect(dead_code, reason = "held, never read")]
-    share: Option<OwnedSemaphorePermit>,
+    share: Share,
     started: Instant,
 }
 

@@ -49,6 +49,7 @@ pub use settings::{GatewayKeys, GatewayScore, GatewaySettings, Mode};
 pub use upstream::Upstream;
 
 use crate::allowance::held_to_the_end;
+use crate::bodies::Bounds;
 use crate::domain::{Candidate, Ranked};
 use crate::id::PointId;
 
@@ -208,7 +209,7 @@ struct Inner {
     reranker: Arc<dyn CandidateReranker>,
     observer: Arc<dyn GatewayObserver>,
     keys: ArcSwap<keys::KeysInForce>,
-    bodies: exchange::Bounds,
+    bodies: Bounds,
     reranks: Arc<Semaphore>,
     shadows: Arc<Semaphore>,
 }
@@ -220,11 +221,11 @@ impl Gateway {
         let reranks = Arc::new(Semaphore::new(settings.maximum_reranks));
         let shadows = Arc::new(Semaphore::new(settings.maximum_shadows));
         let keys = ArcSwap::from_pointee(keys::KeysInForce::new(settings.keys(), None));
-        let bodies = exchange::Bounds {
-            most: settings.maximum_body_bytes,
-            time: std::time::Duration::from_secs(settings.body_seconds),
-            free: Arc::new(Semaphore::new(settings.maximum_buffered_bytes / 1024)),
-        };
+        let bodies = Bounds::new(
+            settings.maximum_body_bytes,
+            Duration::from_secs(settings.body_seconds),
+            settings.maximum_buffered_bytes,
+        );
         let inner =
             Inner { settings, rules, upstream, reranker, observer, keys, bodies, reranks, shadows };
         Self { inner: Arc::new(inner) }

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, bail};
 use tokio_util::sync::CancellationToken;
+use whyrank_plugin::{ItemId, UserId};
 
 use super::output::{plain, print, recommendations, table};
 use super::runtime::Runtime;
-use crate::compare::mattered;
+use crate::compare::{Mattered, mattered};
 use crate::config::Settings;
 use crate::http::{ExplainResponse, known_item, known_user};
 use crate::queue::label_time;
@@ -68,9 +69,14 @@ pub(super) async fn explain(
         let pair = Pair { user: &user_record, item: &item_record, before };
         writer.write(pair, None, CancellationToken::new()).await?.record
     };
-    let embedder = runtime.embedder()?;
-    let reranker = runtime.reranker(&embedder, None, Freshness::default()).await?;
-    let mattered = mattered(&reranker, storage, user_id, item_id).await?;
+    // A text that is there is shown, whatever becomes of its account.
+    let mattered = match mattered_now(&runtime, user_id, item_id).await {
+        Ok(mattered) => mattered,
+        Err(error) => {
+            eprintln!("what moved the score is not told: {error:#}");
+            None
+        }
+    };
     let response = ExplainResponse::new(record, mattered);
     runtime.close().await?;
     print(json, &response, || {
@@ -89,6 +95,12 @@ pub(super) async fn explain(
             )),
         )
     })
+}
+
+async fn mattered_now(runtime: &Runtime, user: UserId, item: ItemId) -> Result<Option<Mattered>> {
+    let embedder = runtime.embedder()?;
+    let reranker = runtime.reranker(&embedder, None, Freshness::default()).await?;
+    Ok(mattered(&reranker, &runtime.storage, user, item).await?)
 }
 
 pub(super) async fn compare(

@@ -67,7 +67,7 @@ pub(super) async fn serve_with(
     let (desk, missing) = if writer.is_some() || runtime.storage.is_shared() {
         let (missing, task) = queue::start_offering(&jobs, shutdown.clone());
         tasks.push(task);
-        tasks.push(tokio::spawn(queue::measure(jobs.clone(), shutdown.clone())));
+        tasks.push(tokio::spawn(queue::measure(jobs.clone(), writer.is_some(), shutdown.clone())));
         let desk = match writer {
             Some(writer) => {
                 let (jobs, freshness) = (jobs.clone(), freshness.clone());

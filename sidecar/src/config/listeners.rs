@@ -23,9 +23,15 @@ pub(super) fn check(settings: &Settings, check: &mut impl FnMut(bool, &str, &str
         ("gateway.upstream_connections", gateway.upstream_connections),
         ("gateway.connect_timeout_milliseconds", gateway.connect_timeout_milliseconds as usize),
         ("gateway.upstream_timeout_seconds", gateway.upstream_timeout_seconds as usize),
+        ("gateway.body_seconds", gateway.body_seconds as usize),
     ] {
         check(number >= 1, key, "must be at least 1");
     }
+    check(
+        gateway.maximum_buffered_bytes >= gateway.maximum_body_bytes,
+        "gateway.maximum_buffered_bytes",
+        "must be at least `gateway.maximum_body_bytes`, or the largest query is never reranked",
+    );
     check(
         gateway.upstream_api_key.is_none() || !gateway.keys().clients.is_empty(),
         "gateway.upstream_api_key",

@@ -242,6 +242,8 @@ pub struct ServerSettings {
     pub address: String,
     /// The largest request body in bytes.
     pub maximum_body_bytes: usize,
+    /// The most bytes of all request bodies in hand; more are refused with 429.
+    pub maximum_buffered_bytes: usize,
     /// Seconds that a request body may take to arrive.
     pub body_seconds: u64,
     /// Requests answered at the same time; more are refused with 429.
@@ -306,6 +308,7 @@ impl Default for ServerSettings {
         Self {
             address: "127.0.0.1:6380".to_owned(),
             maximum_body_bytes: 1 << 20,
+            maximum_buffered_bytes: 256 << 20,
             body_seconds: 10,
             maximum_requests: 256,
             timeout_seconds: 10,

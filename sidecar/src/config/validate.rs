@@ -172,7 +172,6 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         ("insights.periods", insights.periods, 2),
         ("insights.answers", insights.answers, 1),
         ("insights.resamples", insights.resamples, 100),
-        ("insights.released_competitors", insights.released_competitors, 1),
         ("insights.minimum_consumers", insights.minimum_consumers, 2),
         ("insights.timeout_seconds", insights.timeout_seconds as usize, 1),
     ] {
@@ -227,6 +226,11 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         check(holds, key, "must be at least 1");
     }
     check(server.body_seconds >= 1, "server.body_seconds", "must be at least 1");
+    check(
+        server.maximum_buffered_bytes >= server.maximum_body_bytes,
+        "server.maximum_buffered_bytes",
+        "must be at least `server.maximum_body_bytes`, or the largest body is never taken",
+    );
     check(server.maximum_body_bytes >= 1_024, "server.maximum_body_bytes", "must be at least 1024");
     listeners::check(&settings, &mut check);
     check(queue.live >= 1, "queue.live", "must be at least 1");

@@ -1,59 +1,66 @@
 //! Reads the body of a request before the request takes a place: who sends slowly holds a connection of its
-//! own and nothing else.
+//! own and a share of what all bodies may take, and nothing else.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use whyrank_plugin::bodies::{Bounds, Read, Unread, read as read_body};
 
 use super::{Api, ApiError, Cause};
 
 /// Goes on with the whole body, or refuses one that is too large or too slow.
 pub(super) async fn read(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let settings = &api.inner.settings;
-    match whole(request, settings.maximum_body_bytes, settings.body_seconds).await {
+    match whole(request, &api.inner.bodies).await {
         Ok(request) => next.run(request).await,
         Err(error) => error.into_response(),
     }
 }
 
-/// The request with its body read to the end.
+/// The request with its body read to the end; its share of what all bodies may take rides along.
 ///
 /// # Errors
-/// When the body has more than `most` bytes, takes more than `seconds`, or breaks off.
-pub(super) async fn whole(
-    request: Request,
-    most: usize,
-    seconds: u64,
-) -> Result<Request, ApiError> {
-    let (parts, body) = request.into_parts();
-    let too_large = || {
-        ApiError::new(Cause::TooLarge, format!("the body is larger than the limit of {most} bytes"))
-    };
-    if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
+/// When the body is beyond the bounds, or breaks off.
+pub(super) async fn whole(request: Request, bounds: &Bounds) -> Result<Request, ApiError> {
+    if request.body().is_end_stream() {
+        return Ok(request);
     }
-    let read = axum::body::to_bytes(body, most);
-    let bytes = match tokio::time::timeout(Duration::from_secs(seconds), read).await {
-        Ok(Ok(bytes)) => bytes,
-        // The library tells a length limit only in words.
-        Ok(Err(error)) if error.to_string().contains("length limit") => return Err(too_large()),
-        Ok(Err(error)) => {
-            return Err(ApiError::new(Cause::Malformed, format!("the body broke off: {error}")));
-        }
-        Err(_) => {
-            let message =
-                format!("the body took longer than {seconds} seconds (`server.body_seconds`)");
-            return Err(ApiError::new(Cause::SlowBody, message));
-        }
+    let (mut parts, body) = request.into_parts();
+    let said_too_large = body.size_hint().lower() > bounds.most() as u64;
+    let why = match (said_too_large, read_body(body, bounds)) {
+        (true, _) => Unread::TooLarge,
+        (false, reading) => match reading.await {
+            Read::Whole(bytes, share) => {
+                parts.extensions.insert(Arc::new(share));
+                return Ok(Request::from_parts(parts, Body::from(bytes)));
+            }
+            Read::More(_, why) => why,
+        },
     };
-    Ok(Request::from_parts(parts, Body::from(bytes)))
+    let (cause, message) = match why {
+        Unread::TooLarge => (
+            Cause::TooLarge,
+            format!("the body is larger than the limit of {} bytes", bounds.most()),
+        ),
+        Unread::TooSlow => (
+            Cause::SlowBody,
+            format!("the body took longer than {:?} (`server.body_seconds`)", bounds.time()),
+        ),
+        Unread::NoRoom => (
+            Cause::Full,
+            "the bodies in hand leave no room (`server.maximum_buffered_bytes`); try again".into(),
+        ),
+        Unread::BrokenOff => (Cause::Malformed, "the body broke off".to_owned()),
+    };
+    Err(ApiError::new(cause, message))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::body::Bytes;
     use futures::StreamExt;
 
@@ -71,16 +78,21 @@ mod tests {
     }
 
     async fn cause(request: Request) -> Option<Cause> {
-        whole(request, 8, 1).await.err().map(|error| error.cause)
+        let bounds = Bounds::new(8, Duration::from_secs(1), 1 << 20);
+        whole(request, &bounds).await.err().map(|error| error.cause)
     }
 
     #[tokio::test]
     async fn a_body_is_read_whole_within_its_bounds() {
-        let read = whole(request(vec!["four", "four"], true), 8, 1).await.unwrap();
+        let bounds = Bounds::new(8, Duration::from_secs(1), 1 << 20);
+        let read = whole(request(vec!["four", "four"], true), &bounds).await.unwrap();
         assert_eq!(axum::body::to_bytes(read.into_body(), 100).await.unwrap(), "fourfour");
         assert_eq!(cause(request(vec!["four", "four", "1"], true)).await, Some(Cause::TooLarge));
         assert_eq!(cause(Request::new(Body::from("nine char"))).await, Some(Cause::TooLarge));
         assert_eq!(cause(request(vec!["four"], false)).await, Some(Cause::SlowBody));
         assert_eq!(cause(Request::new(Body::empty())).await, None);
+        let full = Bounds::new(8, Duration::from_secs(1), 0);
+        let refused = whole(request(vec!["four"], true), &full).await.unwrap_err();
+        assert_eq!(refused.cause, Cause::Full);
     }
 }

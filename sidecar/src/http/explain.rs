@@ -116,7 +116,7 @@ pub(super) async fn explain(
             {
                 missing.stale(user, item);
             }
-            let mut response = answer.explained(record).await?;
+            let mut response = answer.explained(record).await;
             response.explanation.stale = stale;
             return Ok(axum::Json(response).into_response());
         }
@@ -135,16 +135,21 @@ pub(super) async fn explain(
         // A caller that leaves drops this future, and with it the guard: the LLM stops.
         let _guard = cancel.clone().drop_guard();
         let record = write(&desk, user, item, None, cancel, limit).await?;
-        Ok(axum::Json(answer.explained(record).await?).into_response())
+        Ok(axum::Json(answer.explained(record).await).into_response())
     })
     .await
 }
 
 impl Api {
-    async fn explained(&self, record: ExplanationRecord) -> Result<ExplainResponse, ApiError> {
+    async fn explained(&self, record: ExplanationRecord) -> ExplainResponse {
         let (reranker, storage) = (&self.inner.reranker, &self.inner.storage);
-        let mattered = mattered(reranker, storage, record.user, record.item).await?;
-        Ok(ExplainResponse::new(record, mattered))
+        let mattered = mattered(reranker, storage, record.user, record.item).await;
+        // A text that was written is not lost to a fault of the ranker.
+        let mattered = mattered.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what moved a score is not told");
+            None
+        });
+        ExplainResponse::new(record, mattered)
     }
 }
 
@@ -187,7 +192,7 @@ fn stream(
     let writing = async move {
         let written = write(&desk, user, item, Some(sender), cancel, limit).await;
         let explained = match written {
-            Ok(record) => api.explained(record).await,
+            Ok(record) => Ok(api.explained(record).await),
             Err(error) => Err(error),
         };
         match explained {

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use whyrank_plugin::bodies::Bounds;
 use whyrank_plugin::serving::{self, Tls};
 
 pub use console::ConsoleSettings;
@@ -78,6 +79,7 @@ struct Inner {
     sessions: console::Sessions,
     callers: callers::Callers,
     admission: Arc<Semaphore>,
+    bodies: Bounds,
     stopping: AtomicBool,
 }
 
@@ -136,6 +138,11 @@ impl Api {
             settings,
         } = parts;
         let admission = Arc::new(Semaphore::new(settings.maximum_requests));
+        let bodies = Bounds::new(
+            settings.maximum_body_bytes,
+            std::time::Duration::from_secs(settings.body_seconds),
+            settings.maximum_buffered_bytes,
+        );
         let sessions = console::Sessions::new(&settings.console);
         let callers = callers::Callers::new(&settings);
         let stopping = AtomicBool::new(false);
@@ -155,6 +162,7 @@ impl Api {
             sessions,
             callers,
             admission,
+            bodies,
             stopping,
         };
         Self { inner: Arc::new(inner), health_only: false }
@@ -175,11 +183,11 @@ impl Api {
         // Only work is admitted by count; health and metrics must answer when the server is full.
         router
             .route("/", axum::routing::post(inference::infer))
-            .layer(axum::middleware::from_fn(deadline::keep))
             .layer(axum::middleware::from_fn_with_state(self.clone(), admission::admit))
             // Read before a place is taken, and bounded there.
             .layer(DefaultBodyLimit::disable())
             .layer(axum::middleware::from_fn_with_state(self.clone(), bodies::read))
+            .layer(axum::middleware::from_fn(deadline::keep))
             .route("/openapi.json", open_api)
             // Outermost: who may not ask takes no place and is read no body of.
             .layer(axum::middleware::from_fn_with_state(self.clone(), authentication::authenticate))

@@ -16,6 +16,7 @@ mod themes;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 use whyrank_plugin::secret::Secret;
 use whyrank_plugin::{ExplanationRecord, ItemRecord};
 
@@ -69,8 +70,6 @@ pub struct InsightsSettings {
     /// Hours for which sellers are told the same about an item, whatever changes meanwhile; 0 makes a new
     /// answer with every change, whose noise can be averaged away.
     pub release_hours: u64,
-    /// Competitors that sellers may have named for one item in that time.
-    pub released_competitors: usize,
     /// Seconds after which a request is given up.
     pub timeout_seconds: u64,
 }
@@ -92,7 +91,6 @@ impl Default for InsightsSettings {
             epsilon: 0.5,
             noise_secret: None,
             release_hours: 24,
-            released_competitors: 100,
             timeout_seconds: 60,
         }
     }
@@ -113,12 +111,22 @@ pub struct Insights {
     reranker: Reranker,
     storage: Storage,
     settings: InsightsSettings,
+    /// Held while what sellers are told about an item is read or made.
+    releasing: Arc<[Mutex<()>; LOCKS]>,
 }
+
+/// Locks for all items.
+const LOCKS: usize = 64;
 
 impl Insights {
     /// Over the reranker's models.
     pub fn new(reranker: Reranker, storage: Storage, settings: InsightsSettings) -> Self {
-        Self { reranker, storage, settings }
+        Self {
+            reranker,
+            storage,
+            settings,
+            releasing: Arc::new([const { Mutex::const_new(()) }; LOCKS]),
+        }
     }
 
     /// Seconds after which a request is given up.
@@ -137,7 +145,9 @@ impl Insights {
         request: &InsightsRequest,
         viewer: Viewer,
     ) -> Result<InsightsResponse, ApiError> {
-        if viewer == Viewer::Seller && self.settings.release_hours > 0 {
+        // What a seller may name is chosen from what a seller is told anyway: each further item would be a
+        // further number about the same consumers.
+        if viewer == Viewer::Seller {
             return self.released(item, request).await;
         }
         self.answered(item, request, viewer).await

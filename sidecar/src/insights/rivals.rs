@@ -32,10 +32,8 @@ impl Insights {
         bounds: Bounds,
     ) -> Result<Vec<Competitor>, ApiError> {
         let rivals = match named {
-            // What a seller may name is chosen from what a seller is told anyway: each further item
-            // would be a further number about the same consumers.
-            Some(named) if !publisher.hides() => vec![self.named(item, named).await?],
-            _ => self.most_above(sample, publisher).await?,
+            Some(named) => vec![self.named(item, named).await?],
+            None => self.most_above(sample, publisher).await?,
         };
         let mut competitors = Vec::with_capacity(rivals.len());
         for rival in rivals {
@@ -45,16 +43,6 @@ impl Insights {
             let responses = self.reranker.responses(sample.users.clone(), &campaign, kind).await?;
             let comparison = Comparison { item, rival: &rival, publisher, bounds };
             competitors.push(comparison.told(&sample.placed, &responses, [written, &texts]));
-        }
-        if let (true, Some(named)) = (publisher.hides(), named) {
-            competitors.retain(|competitor| competitor.item == named);
-            if competitors.is_empty() {
-                let message = format!(
-                    "{named:?} is not among the competitors that a seller is told about: those that \
-                     outrank the item most often; leave `competitor` out to see them"
-                );
-                return Err(ApiError::new(Cause::Forbidden, message));
-            }
         }
         Ok(competitors)
     }

@@ -69,28 +69,30 @@ impl Budget {
         })
     }
 
-    /// Enters what a pair has cost; durable when it returns.
+    /// Enters what a pair has cost, which counts as a pair if it was `written`; durable when it returns.
     ///
     /// # Errors
     /// When the store refuses it; the cost is then entered with the next pair's.
-    pub async fn spend(&self, usage: Usage) -> StoreResult<()> {
+    pub async fn spend(&self, usage: Usage, written: bool) -> StoreResult<()> {
         if !self.is_limited() {
             return Ok(());
         }
         let hour = self.jobs.now() / HOUR;
+        let first;
         let record = {
             let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+            first = own.tokens == 0 && own.pairs == 0 || own.hour != hour;
             if own.hour != hour {
                 *own = UsageRecord::new(hour, &own.worker);
             }
-            own.pairs += 1;
+            own.pairs += i64::from(written);
             own.tokens += (usage.prompt_tokens + usage.completion_tokens) as i64;
             own.clone()
         };
         let storage = self.jobs.storage();
         let collection = &storage.settings().queue;
         storage.store().upsert(collection, vec![record.to_point()]).await?;
-        if record.pairs == 1 {
+        if first {
             // The first pair of an hour clears away what nobody adds up any more.
             let old = json!({ "key": "hour", "range": { "lt": hour - 24 } });
             let old = usage_of(&self.jobs, old).await?;

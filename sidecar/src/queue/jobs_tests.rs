@@ -220,14 +220,14 @@ async fn the_budget_of_an_hour_is_shared_and_ends_with_it() {
     let cost = Usage { prompt_tokens: 100, completion_tokens: 50, ..Usage::default() };
     for budget in [&one, &other] {
         assert_eq!(budget.spent_up().await.unwrap(), None);
-        budget.spend(cost).await.unwrap();
+        budget.spend(cost, true).await.unwrap();
     }
-    one.spend(cost).await.unwrap();
+    one.spend(cost, true).await.unwrap();
     let refusal = other.spent_up().await.unwrap().unwrap();
     assert!(refusal.contains("queue.pairs_per_hour"), "{refusal}");
     bench.pass(3_600);
     assert_eq!(one.spent_up().await.unwrap(), None);
-    one.spend(Usage { prompt_tokens: 1_000, ..cost }).await.unwrap();
+    one.spend(Usage { prompt_tokens: 1_000, ..cost }, true).await.unwrap();
     let refusal = other.spent_up().await.unwrap().unwrap();
     assert!(refusal.contains("queue.tokens_per_hour"), "{refusal}");
 }

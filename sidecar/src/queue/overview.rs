@@ -131,6 +131,17 @@ impl Jobs {
         Ok(status)
     }
 
+    /// Of the state of the queue what costs no more where more waits: how many wait, how many were given up,
+    /// and whether it is paused.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn sizes(&self) -> StoreResult<QueueStatus> {
+        let control = self.control().await?;
+        let (depth, dead) = (self.count("waiting").await?, self.count("dead").await?);
+        Ok(QueueStatus { paused: control.paused, depth, dead, ..QueueStatus::default() })
+    }
+
     pub(super) async fn walk(
         &self,
         state: &str,

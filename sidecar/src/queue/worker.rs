@@ -112,14 +112,14 @@ impl Drop for Bill {
             let budget = self.budget.clone();
             // At the end of the process nothing is begun any more.
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move { enter(&budget, usage).await });
+                runtime.spawn(async move { enter(&budget, usage, false).await });
             }
         }
     }
 }
 
-async fn enter(budget: &Budget, usage: Usage) {
-    if let Err(error) = budget.spend(usage).await {
+async fn enter(budget: &Budget, usage: Usage, written: bool) {
+    if let Err(error) = budget.spend(usage, written).await {
         tracing::warn!(%error, "the cost of a pair was not entered");
     }
 }
@@ -244,7 +244,7 @@ impl Worker {
         let outcome = bill.meter.over(self.writer.write_if(pair, deltas, cancel, holds)).await;
         let written = matches!(&outcome, Ok(Some(outcome)) if !outcome.reused);
         if let Some(usage) = bill.due(written) {
-            enter(&self.budget, usage).await;
+            enter(&self.budget, usage, written).await;
         }
         outcome
     }
@@ -353,14 +353,16 @@ impl Gone {
 
 /// Sets the gauges of the queue now and then, until `end` fires. Every process that sees the queue does, so
 /// that it is seen to grow when all workers are gone.
-pub async fn measure(jobs: Jobs, end: CancellationToken) {
+/// Only one that works through it walks over all jobs for the age of the oldest.
+pub async fn measure(jobs: Jobs, works: bool, end: CancellationToken) {
     let mut times = tokio::time::interval(MEASURED);
     loop {
         tokio::select! {
             () = end.cancelled() => return,
             _ = times.tick() => {}
         }
-        match jobs.status().await {
+        let measured = if works { jobs.status().await } else { jobs.sizes().await };
+        match measured {
             Ok(status) => {
                 let metrics = jobs.metrics();
                 metrics.queue_depth.set(status.depth as i64);

@@ -152,7 +152,7 @@ async fn protect(request: Request, next: Next) -> Response {
 
 /// Reads a form before it takes a place, as bodies of the API are read.
 async fn read(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match bodies::whole(request, FORM_BYTES, api.inner.settings.body_seconds).await {
+    match bodies::whole(request, &api.inner.bodies.at_most(FORM_BYTES)).await {
         Ok(request) => next.run(request).await,
         Err(error) => error_page(&Frame::empty(), &error),
     }
