@@ -402,15 +402,16 @@ async fn a_seller_sees_its_own_items_and_no_consumer() -> Result<()> {
     }
 
     // Nor is a change of the data: noise that were drawn anew with every interaction could be averaged away.
-    let interaction = json!([{ "user": "u1", "item": PLANTED, "rating": 5.0, "time": 2_000_000 }]);
+    let rated = |consumer: usize| json!({ "user": format!("u{consumer}"), "item": PLANTED, "rating": 5.0, "time": 2_000_000 });
+    let interactions: Vec<Value> = (0..40).map(rated).collect();
     let post = client.post(format!("{}/v1/interactions", server.url)).header("api-key", &admin);
-    let status = post.json(&json!({ "interactions": interaction })).send().await?.status();
+    let status = post.json(&json!({ "interactions": interactions })).send().await?.status();
     ensure!(status.is_success(), "{status}");
     let (_, moved) = get(&client, &format!("{base}/{PLANTED}/insights"), Some(&admin)).await?;
     let numbers = |answer: &Value| {
         (answer["sample"].clone(), answer["rank"].clone(), answer["score"].clone())
     };
-    ensure!(numbers(&moved) != numbers(&whole), "the interaction changed nothing");
+    ensure!(numbers(&moved) != numbers(&whole), "the interactions changed nothing");
     let (_, again) = get(&client, &format!("{base}/{PLANTED}/insights"), Some(&seller)).await?;
     ensure!(again == told, "a change of the data gave other numbers");
 
