@@ -32,8 +32,9 @@ const AUDIENCE: usize = 1_000;
 const HISTORY: usize = 20;
 /// Width of vectors and codes.
 const WIDTH: usize = 32;
-/// Kilobytes that audiences and insights may take beside what is indexed.
-const MOST_MEMORY: u64 = 256 << 10;
+/// Kilobytes that audiences and insights may take beside what was resident after indexing; pages of the store
+/// that they touch for the first time are among them.
+const MOST_MEMORY: u64 = 512 << 10;
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
