@@ -167,7 +167,7 @@ fn differences(first: &Found, second: &Found) -> Vec<Difference> {
     differences
 }
 
-fn in_one_sentence(
+pub(super) fn in_one_sentence(
     overlap: &AudienceOverlap,
     segments: &[ComparedSegment],
     differences: &[Difference],

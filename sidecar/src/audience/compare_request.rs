@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::compare::in_one_sentence;
 use super::request::FEW;
 use super::{AudienceItem, AudienceRequest, ExpectedSize, SegmentText};
 use crate::compare::Difference;
@@ -49,10 +50,11 @@ impl AudienceComparisonResponse {
             if segment.first + segment.second - segment.both < minimum {
                 segment.typical = None;
                 segment.objection = None;
-                let told = std::mem::replace(&mut segment.name, FEW.to_owned());
-                self.summary = self.summary.replace(&format!("{told:?}"), &format!("{FEW:?}"));
+                segment.name = FEW.to_owned();
             }
         }
+        // The sentence names a segment too.
+        self.summary = in_one_sentence(&self.overlap, &self.segments, &self.differences);
     }
 }
 
@@ -121,7 +123,7 @@ mod tests {
             first,
             second,
             both,
-            share_difference: 0.0,
+            share_difference: 0.01,
             typical: text(),
             objection: text(),
         }

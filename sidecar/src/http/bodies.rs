@@ -28,17 +28,21 @@ pub(super) async fn whole(request: Request, bounds: &Bounds) -> Result<Request, 
         return Ok(request);
     }
     let (mut parts, body) = request.into_parts();
-    let said_too_large = body.size_hint().lower() > bounds.most() as u64;
-    let why = match (said_too_large, read_body(body, bounds)) {
-        (true, _) => Unread::TooLarge,
-        (false, reading) => match reading.await {
-            Read::Whole(bytes, share) => {
-                parts.extensions.insert(Arc::new(share));
-                return Ok(Request::from_parts(parts, Body::from(bytes)));
-            }
-            Read::More(_, why) => why,
-        },
-    };
+    // One that says itself that it is too large is not begun.
+    if body.size_hint().lower() > bounds.most() as u64 {
+        return Err(refused(Unread::TooLarge, bounds));
+    }
+    match read_body(body, bounds).await {
+        Read::Whole(bytes, share) => {
+            parts.extensions.insert(Arc::new(share));
+            Ok(Request::from_parts(parts, Body::from(bytes)))
+        }
+        Read::More(_, why) => Err(refused(why, bounds)),
+    }
+}
+
+/// As the API tells why a body was not read to its end.
+fn refused(why: Unread, bounds: &Bounds) -> ApiError {
     let (cause, message) = match why {
         Unread::TooLarge => (
             Cause::TooLarge,
@@ -54,7 +58,7 @@ pub(super) async fn whole(request: Request, bounds: &Bounds) -> Result<Request, 
         ),
         Unread::BrokenOff => (Cause::Malformed, "the body broke off".to_owned()),
     };
-    Err(ApiError::new(cause, message))
+    ApiError::new(cause, message)
 }
 
 #[cfg(test)]

@@ -190,13 +190,8 @@ fn stream(
     let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
     // A task of its own, because the deltas are read to their end before its result is awaited.
     let writing = async move {
-        let written = write(&desk, user, item, Some(sender), cancel, limit).await;
-        let explained = match written {
-            Ok(record) => Ok(api.explained(record).await),
-            Err(error) => Err(error),
-        };
-        match explained {
-            Ok(explained) => data("done", &explained),
+        match write(&desk, user, item, Some(sender), cancel, limit).await {
+            Ok(record) => data("done", &api.explained(record).await),
             Err(error) => {
                 let error_type = error.cause.row().0.to_owned();
                 data("error", &ErrorBody { error: error.message, error_type })

@@ -78,22 +78,22 @@ impl Budget {
             return Ok(());
         }
         let hour = self.jobs.now() / HOUR;
-        let first;
-        let record = {
+        let (record, first) = {
             let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-            first = own.tokens == 0 && own.pairs == 0 || own.hour != hour;
+            let nothing = UsageRecord::new(hour, &own.worker);
             if own.hour != hour {
-                *own = UsageRecord::new(hour, &own.worker);
+                *own = nothing.clone();
             }
+            let first = *own == nothing;
             own.pairs += i64::from(written);
             own.tokens += (usage.prompt_tokens + usage.completion_tokens) as i64;
-            own.clone()
+            (own.clone(), first)
         };
         let storage = self.jobs.storage();
         let collection = &storage.settings().queue;
         storage.store().upsert(collection, vec![record.to_point()]).await?;
         if first {
-            // The first pair of an hour clears away what nobody adds up any more.
+            // The first entry of an hour clears away what nobody adds up any more.
             let old = json!({ "key": "hour", "range": { "lt": hour - 24 } });
             let old = usage_of(&self.jobs, old).await?;
             let ids: Vec<_> = old.iter().map(|record| record.to_point().id).collect();
