@@ -187,14 +187,15 @@ async fn stalling_proxy(target: String) -> (String, Arc<AtomicUsize>) {
                 tokio::spawn(async move {
                     let mut buffer = vec![0; 1 << 16];
                     while let Ok(read) = from_client.read(&mut buffer).await {
-                        if read == 0 || to_server.write_all(&buffer[..read]).await.is_err() {
-                            break;
-                        }
+                        // Counted before the server sees it, whose answer may come at once.
                         if buffer[..read].starts_with(b"POST") {
                             seen.store(all.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                             if all.load(Ordering::SeqCst) >= 2 {
                                 notify.notify_one();
                             }
+                        }
+                        if read == 0 || to_server.write_all(&buffer[..read]).await.is_err() {
+                            break;
                         }
                     }
                 });
