@@ -48,6 +48,7 @@ pub mod insights;
 pub mod interactions;
 pub mod metrics;
 pub mod progress;
+pub mod quality;
 pub mod queue;
 mod reload;
 pub mod rerank;

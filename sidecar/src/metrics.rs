@@ -50,6 +50,9 @@ pub struct Metrics {
     pub candidates: IntCounterVec,
     /// Explanations written, by `source` (`llm`, `template`).
     pub explanations: IntCounterVec,
+    /// Explanations looked up before they were shown or written, by `outcome` (`hit`, `stale`, `miss`):
+    /// what is stored is the cache of the LLM.
+    pub explanation_lookups: IntCounterVec,
     /// Seconds that writing one explanation took.
     pub explanation_seconds: HistogramVec,
     /// Tokens read and written by the LLM, by `direction` (`prompt`, `completion`).
@@ -127,7 +130,10 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
-        let request = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+        let request = [
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+            60.0, 120.0,
+        ];
         let stage = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5];
         let writing = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0];
         let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
@@ -172,6 +178,11 @@ impl Metrics {
                 "explanations_total",
                 "Explanations written, by source.",
                 &["source"],
+            )?,
+            explanation_lookups: counters(
+                "explanation_lookups_total",
+                "Explanations looked up before they were shown or written, by outcome.",
+                &["outcome"],
             )?,
             explanation_seconds: histogram(
                 "explanation_seconds",
@@ -372,6 +383,9 @@ impl Metrics {
         for outcome in ["written", "dropped", "failed"] {
             self.feature_log.with_label_values(&[outcome]);
         }
+        for outcome in ["hit", "stale", "miss"] {
+            self.explanation_lookups.with_label_values(&[outcome]);
+        }
         for outcome in ["new", "known"] {
             self.interactions.with_label_values(&[outcome]);
         }
@@ -437,6 +451,7 @@ mod tests {
             "degraded_total",
             "candidates_total",
             "explanations_total",
+            "explanation_lookups_total",
             "queue_depth",
             "gateway_requests_total",
             "gateway_refused_total",

@@ -15,6 +15,7 @@ use crate::config::{self, Settings};
 use crate::hangups::{Due, Hangups};
 use crate::http::Api;
 use crate::metrics::Metrics;
+use crate::storage::Storage;
 
 /// What is read again, and for whom.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Reloading {
     pub(crate) api_tls: Option<Tls>,
     /// The gateway, if there is one, and its TLS.
     pub(crate) gateway: Option<(Gateway, Option<Tls>)>,
+    /// Has the key of a server.
+    pub(crate) storage: Storage,
     /// Where it is told how it went.
     pub(crate) metrics: Metrics,
 }
@@ -80,6 +83,11 @@ impl Reloading {
                 "`server.keys` would be empty, which lets everybody in; restart if that is meant"
             );
         }
+        if self.api.has_inference_token() && fresh.server.inference_token.is_none() {
+            bail!(
+                "`server.inference_token` would be gone, which lets everybody ask for vectors; restart if that is meant"
+            );
+        }
         let new = fresh.gateway.keys();
         let asks = self.gateway.as_ref().is_some_and(|(gateway, _)| gateway.has_keys());
         if asks && new.clients.is_empty() {
@@ -114,6 +122,7 @@ impl Reloading {
             Some((_, tls)) => read(tls.as_ref(), fresh.gateway.tls_files(), "gateway.certificate")?,
             None => None,
         };
+        self.storage.replace_api_key(&fresh.store.server.api_key)?;
         // From here on nothing fails.
         for (tls, config) in api.into_iter().chain(gateway) {
             tls.replace(config);
@@ -133,7 +142,14 @@ impl Reloading {
     fn watched(&self) -> Vec<PathBuf> {
         let settings = &self.settings;
         let (server, gateway) = (&settings.server, &settings.gateway);
-        let named = [&settings.source, &server.keys_file, &gateway.api_keys_file];
+        let named = [
+            &settings.source,
+            &server.keys_file,
+            &server.inference_token_file,
+            &settings.store.server.api_key_file,
+            &gateway.api_keys_file,
+            &gateway.upstream_api_key_file,
+        ];
         let tls = [server.tls_files(), gateway.tls_files()];
         let tls = tls.iter().flatten().flat_map(|files| files.paths().map(Path::to_owned));
         named.into_iter().flatten().cloned().chain(tls).collect()

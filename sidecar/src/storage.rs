@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use whyrank_plugin::listener::ListenerSettings;
 use whyrank_plugin::{
     EmbeddedSettings, EmbeddedStore, ExistingItems, ExistingItemsSettings, ExplanationRecord,
-    Filter, ItemId, ItemRecord, PointId, PointVectors, RecordError, Scroll, Selection,
+    Filter, ItemId, ItemRecord, PointId, PointVectors, RecordError, Scroll, Secret, Selection,
     ServerSettings, ServerStore, Store, StoreError, StoreResult, UserId, UserRecord,
     explanation_id, records,
 };
@@ -96,6 +96,8 @@ pub struct InvalidId {
 pub struct Storage {
     engine: Arc<dyn Store>,
     store: Arc<dyn Store>,
+    /// The engine again, where it is a server.
+    server: Option<Arc<ServerStore>>,
     settings: StoreSettings,
 }
 
@@ -106,9 +108,13 @@ impl Storage {
     /// When another process holds the embedded store, its folder cannot be used, or the settings of an
     /// existing items collection have a fault.
     pub async fn open(settings: &StoreSettings) -> Result<Self> {
-        let engine: Arc<dyn Store> = match settings.backend {
-            Backend::Embedded => Arc::new(EmbeddedStore::open(settings.embedded.clone()).await?),
-            Backend::Server => Arc::new(ServerStore::open(settings.server.clone()).await?),
+        let server = match settings.backend {
+            Backend::Embedded => None,
+            Backend::Server => Some(Arc::new(ServerStore::open(settings.server.clone()).await?)),
+        };
+        let engine: Arc<dyn Store> = match &server {
+            Some(server) => server.clone(),
+            None => Arc::new(EmbeddedStore::open(settings.embedded.clone()).await?),
         };
         let store: Arc<dyn Store> = match &settings.existing_items {
             None => engine.clone(),
@@ -116,7 +122,15 @@ impl Storage {
                 Arc::new(ExistingItems::new(engine.clone(), &settings.items, existing)?)
             }
         };
-        Ok(Self { engine, store, settings: settings.clone() })
+        Ok(Self { engine, store, server, settings: settings.clone() })
+    }
+
+    /// From the next call on a server is sent this API key.
+    ///
+    /// # Errors
+    /// When a header cannot carry it; the key before then stays in force.
+    pub fn replace_api_key(&self, key: &Secret) -> StoreResult<()> {
+        self.server.as_ref().map_or(Ok(()), |server| server.replace_api_key(key))
     }
 
     /// The engine as it is, without what stands between it and Whyrank.

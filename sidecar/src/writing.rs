@@ -22,7 +22,7 @@ use crate::archive::{ArchivedText, TextArchive};
 use crate::artifacts;
 use crate::evidence::{EvidenceSettings, pair_context};
 use crate::features::RatingScale;
-use crate::generator::{self, Delta, Usage, Writer, Written};
+use crate::generator::{self, Delta, Review, Usage, Writer, Written};
 use crate::metrics::Metrics;
 use crate::spans;
 use crate::staleness::{self, Versions};
@@ -178,6 +178,26 @@ impl PairWriter {
         Ok(Explanation { positive, negative })
     }
 
+    /// Holds a written explanation against what its writer was told; nothing if that has changed since.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn review(
+        &self,
+        pair: Pair<'_>,
+        record: &ExplanationRecord,
+    ) -> Result<Option<Review>> {
+        let Pair { user, item, before } = pair;
+        let (evidence, scale) = (&self.evidence, self.scale);
+        let context = pair_context(&self.storage, evidence, scale, user, item, before).await?;
+        if self.writer.profile_version(&context) != record.provenance.profile_version {
+            return Ok(None);
+        }
+        let Explanation { positive, negative } = record.explanation.clone();
+        let explanation = generator::Explanation { positive, negative };
+        Ok(Some(self.writer.review(&context, &explanation)))
+    }
+
     /// What explanations are written with now.
     pub fn versions(&self) -> Versions {
         let (generator, prompt_version) = (self.generator_name(), self.writer.prompt_version());
@@ -233,7 +253,10 @@ impl PairWriter {
         let (evidence, scale) = (&self.evidence, self.scale);
         let context = pair_context(&self.storage, evidence, scale, user, item, before).await?;
         let profile_version = self.writer.profile_version(&context);
-        if let Some(record) = self.current(pair, &profile_version).await? {
+        let current = self.current(pair, &profile_version).await?;
+        let looked_up = if current.is_some() { "hit" } else { "miss" };
+        self.metrics.explanation_lookups.with_label_values(&[looked_up]).inc();
+        if let Some(record) = current {
             return Ok(Some(Outcome::reused(record)));
         }
         if let Some(text) = self.archived(pair, &profile_version) {

@@ -120,6 +120,20 @@ async fn audiences_hold(installation: &Installation) -> Result<()> {
     ensure!(status == StatusCode::OK, "{campaign}");
     sound(&campaign)?;
     ensure!(consumers(&campaign)?.iter().all(|c| c["item"].is_null()));
+    // However few a filter leaves and however far their reasons lie: they are found.
+    let reasoned = consumers(&campaign)?.iter().filter(|c| c["reasons_about"].is_string());
+    let reasoned: Vec<Value> = reasoned.take(2).map(|c| c["user"].clone()).collect();
+    ensure!(reasoned.len() == 2, "nobody has reasons: {campaign}");
+    for user in reasoned {
+        let one = json!({ "must": [{ "key": "external_id", "match": { "value": user } }] });
+        let words =
+            json!({ "campaign": words["campaign"], "filter": one, "candidates": 1, "limit": 1 });
+        let (status, one) = post(&server, &words).await?;
+        ensure!(status == StatusCode::OK, "{one}");
+        let found = consumers(&one)?;
+        ensure!(found.len() == 1 && found[0]["user"] == user, "{one}");
+        ensure!(found[0]["reasons_about"].is_string(), "{one}");
+    }
 
     for (body, expected, named) in [
         (json!({ "items": ["no such item"] }), StatusCode::NOT_FOUND, "no such item"),

@@ -199,3 +199,23 @@ async fn two_items_are_compared_by_what_tells_their_scores_apart() -> Result<()>
     }
     Ok(())
 }
+
+#[test]
+fn the_quality_of_what_is_written_is_measured_against_what_was_told() -> Result<()> {
+    let installation = Installation::trained()?;
+    let report = installation.json(&["quality", "--sample", "120"])?;
+    assert!(report["stored"].as_u64().is_some_and(|stored| stored >= 200), "{report}");
+    let sources = report["sources"].as_array().context("sources")?;
+    assert_eq!(sources.len(), 1, "{report}");
+    let template = &sources[0];
+    assert_eq!((&template["source"], &template["explanations"]), (&json!("template"), &json!(120)));
+    // Nothing was trained since they were written, so that the evidence is what it was.
+    assert_eq!(template["comparable"], 120, "{report}");
+    let mean = |figure: &str| template[figure]["mean"].as_f64().unwrap_or(f64::NAN);
+    assert_eq!(mean("refused"), 0.0, "the template passes validation: {report}");
+    assert!(mean("grounded") > 0.95 && mean("shared_words") < 0.75, "{report}");
+    assert!(mean("names_evidence") > 0.1 && mean("unknown_titles") < 0.05, "{report}");
+    let said = installation.succeed(&["quality", "--sample", "5"])?;
+    assert!(said.contains("looked at: 5") && said.contains("name an item"), "{said}");
+    Ok(())
+}

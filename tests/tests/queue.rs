@@ -231,3 +231,63 @@ async fn a_budget_that_is_spent_refuses_until_the_next_hour() -> Result<()> {
     assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
     Ok(())
 }
+
+#[tokio::test]
+async fn who_waits_at_a_process_without_a_worker_is_served_in_a_pause_and_told_of_the_budget()
+-> Result<()> {
+    let installation = Installation::trained()?;
+    let engine = installation.serve(&["--role", "gateway"])?;
+    let front = Installation::beside(&engine)?;
+    front.configure(&format!("{TEMPLATE}pairs_per_hour = 1\n"))?;
+    let api = front.serve(&["--role", "api"])?;
+    let _worker = front.serve(&["--role", "worker", "--role", "api"])?;
+    post(&api, "/v1/queue/control", &json!({ "action": "pause" })).await?;
+    let (_, offered) = post(&api, "/v1/queue", &pairs("6", 1..=1)).await?;
+    assert_eq!(offered["queued"], 1, "{offered}");
+    let ask = |item: &str| json!({ "user": "5", "item": item, "wait": true });
+    let (status, answer) = post(&api, "/v1/explain", &ask("300")).await?;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(get(&api, "/v1/queue").await?["depth"], 1, "the background stays paused");
+    let (status, answer) = post(&api, "/v1/explain", &ask("301")).await?;
+    let said = answer["error"].as_str().unwrap_or_default();
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{answer}");
+    assert!(said.contains("queue.pairs_per_hour"), "{said}");
+    // What is written already costs nothing.
+    assert_eq!(post(&api, "/v1/explain", &ask("300")).await?.0, StatusCode::OK);
+    Ok(())
+}
+
+/// How many of four explanations are stale after an interaction, when all have been shown `shown` times and
+/// the queue is empty.
+async fn stale_after_an_interaction(policy: &str, shown: usize) -> Result<usize> {
+    let installation = Installation::trained()?;
+    installation.configure(&format!("{TEMPLATE}rewrite_stale = \"{policy}\"\n"))?;
+    let server = installation.serve(&[])?;
+    post(&server, "/v1/queue", &pairs("8", 1..=4)).await?;
+    let empty = async || Ok(get(&server, "/v1/queue").await?["depth"] == 0);
+    until("the queue is empty", empty).await?;
+    let item = json!({ "id": "new", "user": "8", "item": "300", "rating": 5 });
+    let (_, report) = post(&server, "/v1/interactions", &json!({ "interactions": [item] })).await?;
+    assert!(report["stale"].as_u64().is_some_and(|stale| stale >= 4), "{report}");
+    until("the queue is empty", empty).await?;
+    let mut stale = 0;
+    for _ in 0..=shown {
+        stale = 0;
+        for item in 1..=4 {
+            let pair = json!({ "user": "8", "item": item.to_string() });
+            let (status, read) = post(&server, "/v1/explain", &pair).await?;
+            assert_eq!(status, StatusCode::OK, "{read}");
+            stale += usize::from(!read["explanation"]["stale"].is_null());
+        }
+        until("the queue is empty", empty).await?;
+    }
+    Ok(stale)
+}
+
+#[tokio::test]
+async fn stale_reasons_are_written_again_by_policy() -> Result<()> {
+    let stale = stale_after_an_interaction("never", 2).await?;
+    assert_eq!(stale, 4, "they stay, marked as stale, however often they are shown");
+    assert_eq!(stale_after_an_interaction("all", 0).await?, 0, "nobody had to look at them");
+    Ok(())
+}

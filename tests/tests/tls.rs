@@ -172,6 +172,68 @@ async fn changed_files_are_found_without_a_signal() -> Result<()> {
     Ok(())
 }
 
+/// Status of a request that needs the store, and of one that needs the token of inference.
+async fn by_file(
+    client: &Client,
+    server: &Server,
+    token: &str,
+) -> Result<(StatusCode, StatusCode)> {
+    let recommend =
+        client.post(format!("{}/v1/recommend", server.url)).json(&json!({ "user": "1" }));
+    let input =
+        json!({ "data": "sea", "data_type": "text", "model": "whyrank/text", "options": null });
+    let body = json!({ "inputs": [input], "inference": "search", "token": token });
+    let inference = client.post(format!("{}/", server.url)).json(&body);
+    Ok((recommend.send().await?.status(), inference.send().await?.status()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_of_the_store_and_of_inference_change_without_a_restart() -> Result<()> {
+    let behind = Installation::trained()?;
+    std::fs::write(behind.path().join("keys"), "old\n")?;
+    configure(&behind, "reload_seconds = 1\n", "api_keys_file = \"keys\"\n")?;
+    let engine = behind.serve(&["--role", "gateway"])?;
+
+    let front = Installation::beside(&engine)?;
+    for name in ["store.key", "token"] {
+        std::fs::write(front.path().join(name), "old\n")?;
+    }
+    let server = "reload_seconds = 1\ninference_token_file = \"token\"\n";
+    configure(&front, server, "")?;
+    let path = front.path().join("whyrank.toml");
+    let text = std::fs::read_to_string(&path)?;
+    let named = "[store.server]\napi_key_file = \"store.key\"\n";
+    std::fs::write(&path, text.replace("[store.server]\n", named))?;
+    let server = front.serve(&["--role", "api"])?;
+    let client = Client::new();
+    let both = (StatusCode::OK, StatusCode::OK);
+    ensure!(by_file(&client, &server, "old").await? == both);
+
+    std::fs::write(behind.path().join("keys"), "new\n")?;
+    until("the engine refuses the old key", async || {
+        Ok(by_file(&client, &server, "old").await?.0 != StatusCode::OK)
+    })
+    .await?;
+    for name in ["store.key", "token"] {
+        std::fs::write(front.path().join(name), "new\n")?;
+    }
+    until("the new key and token count", async || {
+        Ok(by_file(&client, &server, "new").await? == both)
+    })
+    .await?;
+    ensure!(by_file(&client, &server, "old").await?.1 == StatusCode::UNAUTHORIZED);
+
+    // Without a token everybody could ask for vectors.
+    let text = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, text.replace("inference_token_file = \"token\"\n", ""))?;
+    until("the missing token is told", async || {
+        Ok(server.log().iter().any(|line| line.contains("`server.inference_token` would be gone")))
+    })
+    .await?;
+    ensure!(by_file(&client, &server, "none").await?.1 == StatusCode::UNAUTHORIZED);
+    Ok(())
+}
+
 #[test]
 fn a_certificate_that_cannot_be_used_is_named_at_the_start() -> Result<()> {
     let installation = Installation::new()?;

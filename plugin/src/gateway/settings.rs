@@ -54,6 +54,8 @@ pub struct GatewaySettings {
     pub api_keys_file: Option<PathBuf>,
     /// The key for the server behind, in place of the client's; absent passes the client's on.
     pub upstream_api_key: Option<Secret>,
+    /// A file with that key, read again while serving, as keys are; instead of `upstream_api_key`.
+    pub upstream_api_key_file: Option<PathBuf>,
     /// A file with further certificate authorities (PEM) to trust in the server behind.
     pub upstream_certificate_authority: Option<PathBuf>,
     /// The gateway's certificate chain (PEM); with it and the key the gateway speaks TLS.
@@ -136,6 +138,7 @@ impl Default for GatewaySettings {
             api_keys_file: None,
             api_keys_read: Vec::new(),
             upstream_api_key: None,
+            upstream_api_key_file: None,
             upstream_certificate_authority: None,
             certificate: None,
             certificate_key: None,

@@ -5,8 +5,10 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::Uri;
 use qdrant_client::qdrant::collections_client::CollectionsClient;
 use qdrant_client::qdrant::points_client::PointsClient;
@@ -18,6 +20,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 use tonic::{Request, Status};
 
 use super::settings::{ServerSettings, duration};
+use crate::secret::Secret;
 use crate::store::{StoreError, StoreResult};
 
 /// How often an idle connection is tried, so that a dead one is found before a call needs it.
@@ -30,11 +33,12 @@ type Service = InterceptedService<Channel, ApiKey>;
 #[derive(Debug, Clone)]
 pub(super) struct Clients {
     service: Service,
+    key: ApiKey,
 }
 
-/// Adds the API key to a call.
+/// Adds the API key to a call. Copies share the key, which can be replaced.
 #[derive(Clone)]
-pub(super) struct ApiKey(Option<MetadataValue<Ascii>>);
+pub(super) struct ApiKey(Arc<ArcSwap<Option<MetadataValue<Ascii>>>>);
 
 impl Clients {
     /// Prepares the connection, which is made with the first call.
@@ -45,8 +49,8 @@ impl Clients {
         }
         let uri = address(&settings.url).map_err(refuse)?;
         let encrypted = uri.scheme_str() == Some("https");
-        let key = api_key(settings).map_err(refuse)?;
-        if key.0.is_some() && !encrypted && !is_loopback(&uri) {
+        let key = api_key(&settings.api_key).map_err(refuse)?;
+        if key.is_some() && !encrypted && !is_loopback(&uri) {
             tracing::warn!(url = settings.url, "the API key is sent without encryption: use https");
         }
         let mut endpoint = Channel::builder(uri)
@@ -82,7 +86,14 @@ impl Clients {
             }
             None => {}
         }
-        Ok(Self { service: InterceptedService::new(endpoint.connect_lazy(), key) })
+        let key = ApiKey(Arc::new(ArcSwap::from_pointee(key)));
+        Ok(Self { service: InterceptedService::new(endpoint.connect_lazy(), key.clone()), key })
+    }
+
+    /// From the next call on this key is sent, by all copies.
+    pub(super) fn replace_key(&self, key: &Secret) -> Result<(), String> {
+        self.key.0.store(Arc::new(api_key(key)?));
+        Ok(())
     }
 
     pub(super) fn health(&self) -> QdrantClient<Service> {
@@ -101,7 +112,7 @@ impl Clients {
 
 impl Interceptor for ApiKey {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(key) = &self.0 {
+        if let Some(key) = &**self.0.load() {
             request.metadata_mut().insert("api-key", key.clone());
         }
         Ok(request)
@@ -110,21 +121,20 @@ impl Interceptor for ApiKey {
 
 impl std::fmt::Debug for ApiKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(if self.0.is_some() { "ApiKey(***)" } else { "ApiKey(none)" })
+        formatter.write_str(if self.0.load().is_some() { "ApiKey(***)" } else { "ApiKey(none)" })
     }
 }
 
-fn api_key(settings: &ServerSettings) -> Result<ApiKey, String> {
-    if settings.api_key.is_empty() {
-        return Ok(ApiKey(None));
+fn api_key(key: &Secret) -> Result<Option<MetadataValue<Ascii>>, String> {
+    if key.is_empty() {
+        return Ok(None);
     }
-    let mut key: MetadataValue<Ascii> = settings
-        .api_key
+    let mut key: MetadataValue<Ascii> = key
         .expose()
         .parse()
         .map_err(|_| "`api_key` has characters that a header cannot carry".to_owned())?;
     key.set_sensitive(true);
-    Ok(ApiKey(Some(key)))
+    Ok(Some(key))
 }
 
 /// Reads the address strictly, because a wrong one otherwise shows as a server that is down.
@@ -160,7 +170,6 @@ fn is_loopback(uri: &Uri) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
 
     #[test]
     fn addresses_that_cannot_work_are_refused_with_a_reason() {

@@ -38,6 +38,7 @@ use call::Caller;
 use connect::Clients;
 pub use settings::{Quantization, ServerSettings};
 
+use crate::secret::Secret;
 use crate::store::{CollectionSchema, StoreError, StoreResult};
 
 /// The store on a Qdrant server.
@@ -76,6 +77,19 @@ impl ServerStore {
             schemas: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// From the next call on this API key is sent; an empty one sends none.
+    ///
+    /// # Errors
+    /// [`StoreError::Server`] if a header cannot carry it, [`StoreError::Closed`] after closing. The key
+    /// before then stays in force.
+    pub fn replace_api_key(&self, key: &Secret) -> StoreResult<()> {
+        let clients = self.inner.clients().clone().ok_or(StoreError::Closed)?;
+        clients.replace_key(key).map_err(|detail| {
+            let url = connect::shown(&self.inner.settings.url);
+            StoreError::Server { url, detail }
+        })
     }
 
     /// The server's version, for example `1.18.3`.

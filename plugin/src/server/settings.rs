@@ -15,6 +15,8 @@ pub struct ServerSettings {
     pub url: String,
     /// The server's API key; empty for a server without one. Never shown again.
     pub api_key: Secret,
+    /// A file with the server's API key, read again while serving, as keys are; instead of `api_key`.
+    pub api_key_file: Option<PathBuf>,
     /// A PEM file with certificates to trust besides the system's; only with `https`.
     pub ca_certificate: Option<PathBuf>,
     /// Seconds until a connection must stand.
@@ -94,6 +96,7 @@ impl Default for ServerSettings {
         Self {
             url: "http://localhost:6334".to_owned(),
             api_key: Secret::default(),
+            api_key_file: None,
             ca_certificate: None,
             connect_timeout_seconds: 2.0,
             request_timeout_seconds: 30.0,

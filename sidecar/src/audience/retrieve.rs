@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use anyhow::Context;
 use serde_json::json;
-use whyrank_plugin::records::{POSITIVE_VECTOR, USER_VECTOR};
-use whyrank_plugin::{ExplanationRecord, Filter, PointId, Search, Selection, UserId, UserRecord};
+use whyrank_plugin::records::{POSITIVE_VECTOR, USER_KEY, USER_VECTOR};
+use whyrank_plugin::{
+    ExplanationRecord, Filter, PointId, Scroll, Search, Selection, UserId, UserRecord,
+};
 
 use super::{AudienceRequest, Audiences, Limits, distinct};
 use crate::http::{ApiError, Cause};
@@ -41,7 +43,11 @@ impl Audiences {
         let mut reasons = HashMap::new();
         let mut users = Vec::new();
         if let Some(text) = &request.campaign {
-            reasons = self.near_reasons(text, limits.candidates).await?;
+            let few = match &filter {
+                Some(filter) => self.few(filter, limits.candidates).await?,
+                None => None,
+            };
+            reasons = self.near_reasons(text, limits.candidates, few.as_deref()).await?;
             let ids: Vec<PointId> = reasons.keys().map(UserId::point).collect();
             if !ids.is_empty() {
                 // The caller's filter is on consumers, so it is applied where they are.
@@ -121,20 +127,41 @@ impl Audiences {
         Ok(found.into_iter().map(|hit| UserId(hit.point.id)).collect())
     }
 
-    /// The consumers with a written reason near the words, each with the nearest one.
+    /// All consumers of a filter, if they are not more than this.
+    async fn few(&self, filter: &Filter, most: usize) -> Result<Option<Vec<UserId>>, ApiError> {
+        let selection = Selection::none();
+        let scroll = Scroll { filter: Some(filter.clone()), from: None, limit: most, selection };
+        let page = self.storage.store().scroll(&self.storage.settings().users, scroll).await?;
+        let all = page.next.is_none();
+        Ok(all.then(|| page.points.iter().map(|point| UserId(point.id)).collect()))
+    }
+
+    /// The consumers with a written reason near the words, each with the nearest one. Among `few` consumers
+    /// only theirs are looked at, which would be lost among those of everybody.
     async fn near_reasons(
         &self,
         text: &str,
         limit: usize,
+        few: Option<&[UserId]>,
     ) -> Result<HashMap<UserId, ExplanationRecord>, ApiError> {
         let Some(codes) = self.codes.clone() else { return Ok(HashMap::new()) };
+        if few.is_some_and(<[_]>::is_empty) {
+            return Ok(HashMap::new());
+        }
         let text = text.to_owned();
         // Embedding is pure computation, which must not hold up other requests.
         let code = tokio::task::spawn_blocking(move || codes.code_of_text(&text))
             .await
             .context("encoding the campaign")??;
-        let search =
-            Search { selection: Selection::payload(), ..Search::new(POSITIVE_VECTOR, code, limit) };
+        let theirs = few.map(|users| {
+            let users: Vec<String> = users.iter().map(ToString::to_string).collect();
+            Filter::from_json(json!({ "must": [{ "key": USER_KEY, "match": { "any": users } }] }))
+        });
+        let search = Search {
+            selection: Selection::payload(),
+            filter: theirs.transpose().map_err(anyhow::Error::from)?,
+            ..Search::new(POSITIVE_VECTOR, code, limit)
+        };
         let collection = &self.storage.settings().explanations;
         let found = self.storage.store().search(collection, search).await?;
         let mut nearest = HashMap::new();

@@ -14,6 +14,7 @@ mod key;
 mod migrate;
 mod models;
 mod output;
+mod quality;
 mod query;
 mod queue;
 mod runtime;
@@ -61,6 +62,8 @@ enum Command {
     },
     /// Writes explanations for many pairs; can be stopped and run again.
     Generate(GenerateArguments),
+    /// Says how good the written explanations are, by a random sample.
+    Quality(quality::QualityArguments),
     /// Brings the store up to date with the trained models.
     Index,
     /// Serves the HTTP API and the gateway, and writes explanations that are asked for.
@@ -256,6 +259,7 @@ async fn perform(command: Command, settings: Settings, json: bool) -> Result<()>
         }
         Command::Models { action } => models::models(settings, action, json).await,
         Command::Generate(arguments) => train::generate(settings, &arguments, json).await,
+        Command::Quality(arguments) => quality::report(settings, &arguments, json).await,
         Command::Index => train::index(settings, json).await,
         Command::Migrate(arguments) => migrate::run(settings, arguments, json).await,
         Command::Serve { roles } => serve::serve(settings, &roles).await,

@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::hangups::Hangups;
 use crate::http::{Api, ApiParts};
 use crate::inference::Inference;
-use crate::queue::{self, Started, WritingDesk};
+use crate::queue::{self, ElsewhereDesk, Started, WritingDesk};
 use crate::reload::Reloading;
 use crate::staleness::Freshness;
 use crate::telemetry;
@@ -76,7 +76,10 @@ pub(super) async fn serve_with(
                 tasks.push(worker);
                 desk
             }
-            None => WritingDesk::Elsewhere(Box::new(jobs.clone())),
+            None => WritingDesk::Elsewhere(Box::new(ElsewhereDesk::new(
+                jobs.clone(),
+                freshness.clone(),
+            ))),
         };
         (Some(desk), Some(missing))
     } else {
@@ -135,6 +138,7 @@ pub(super) async fn serve_with(
         api: api.clone(),
         api_tls: tls.clone(),
         gateway: control.zip(gateway.as_ref().map(|gateway| gateway.tls().cloned())),
+        storage: runtime.storage.clone(),
         metrics: runtime.metrics.clone(),
     };
     tasks.push(tokio::spawn(reloading.follow(hangups, shutdown.clone())));

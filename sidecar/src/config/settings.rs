@@ -258,6 +258,8 @@ pub struct ServerSettings {
     pub maximum_inference_inputs: usize,
     /// What a Qdrant server must send as its `inference.token`; absent lets all in.
     pub inference_token: Option<Secret>,
+    /// A file with that token, read again while serving, as keys are; instead of `inference_token`.
+    pub inference_token_file: Option<PathBuf>,
     /// Keys that callers must have; none lets all in. `whyrank key` makes them.
     pub keys: Vec<AccessKey>,
     /// A file with further keys, as `[[keys]]` tables; read again while serving, as `keys` are.
@@ -316,6 +318,7 @@ impl Default for ServerSettings {
             grace_seconds: 10,
             maximum_inference_inputs: 256,
             inference_token: None,
+            inference_token_file: None,
             keys: Vec::new(),
             keys_file: None,
             key_limits: KeyLimits::default(),

@@ -22,6 +22,7 @@ mod mistralrs;
 mod openai;
 mod parse;
 mod prompts;
+mod review;
 #[cfg(feature = "mistralrs")]
 mod sampling;
 mod settings;
@@ -46,6 +47,7 @@ pub use meter::Meter;
 pub use mistralrs::MistralrsGenerator;
 pub use openai::OpenAiGenerator;
 pub use prompts::{PromptStyle, Prompts, Side};
+pub use review::{Review, title_as_named};
 
 pub use settings::{GeneratorKind, GeneratorSettings, MistralrsSettings, OpenAiSettings};
 pub use template::TemplateGenerator;

@@ -1,6 +1,6 @@
 //! A language model behind any server with an OpenAI-compatible interface.
 
-use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_openai::Client;
@@ -25,7 +25,8 @@ use whyrank_plugin::secret::Secret;
 
 /// A client of one server.
 pub struct OpenAiGenerator {
-    client: Client<OpenAIConfig>,
+    /// The key that was read last, with the client that sends it.
+    client: Mutex<(Secret, Client<OpenAIConfig>)>,
     identity: GeneratorIdentity,
     settings: OpenAiSettings,
 }
@@ -50,23 +51,30 @@ impl OpenAiGenerator {
         {
             return refuse("openai.timeout_seconds", "must be between 0.001 and 86400");
         }
-        let key = api_key(settings.api_key_file.as_deref(), &settings.api_key_environment)?;
-        let config = OpenAIConfig::default()
-            .with_api_base(settings.base_url.trim_end_matches('/'))
-            .with_api_key(key.expose());
-        let service = ServiceBuilder::new()
-            .layer(OpenAIRetryLayer::new(settings.retries))
-            .service(ReqwestService::default());
+        let key = api_key(settings)?;
         let identity = GeneratorIdentity {
             generator: "openai".to_string(),
             model: settings.model.clone(),
             version: settings.model.clone(),
         };
-        Ok(Self {
-            client: Client::with_config(config).with_http_service(service),
-            identity,
-            settings: settings.clone(),
-        })
+        let client = Mutex::new((key.clone(), client(settings, &key)));
+        Ok(Self { client, identity, settings: settings.clone() })
+    }
+
+    /// The client with the key that the file holds now. A file at fault leaves the key before in force: the
+    /// server says whether that is good.
+    fn client(&self) -> Client<OpenAIConfig> {
+        let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        match api_key(&self.settings) {
+            Ok(key) if key != held.0 => {
+                tracing::info!("the key of the LLM's server was read again");
+                let client = client(&self.settings, &key);
+                *held = (key, client);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the key that was read before stays in force"),
+        }
+        held.1.clone()
     }
 
     fn request(
@@ -110,7 +118,7 @@ impl OpenAiGenerator {
         let started = Instant::now();
         let failed = |error: OpenAIError| self.failure(&error);
         let mut stream = self
-            .client
+            .client()
             .chat()
             .create_stream(self.request(prompt, options))
             .await
@@ -187,8 +195,19 @@ impl Generator for OpenAiGenerator {
     }
 }
 
-fn api_key(file: Option<&Path>, environment: &str) -> Result<Secret, GeneratorError> {
-    if let Some(file) = file {
+fn client(settings: &OpenAiSettings, key: &Secret) -> Client<OpenAIConfig> {
+    let service = ServiceBuilder::new()
+        .layer(OpenAIRetryLayer::new(settings.retries))
+        .service(ReqwestService::default());
+    let config = OpenAIConfig::default()
+        .with_api_base(settings.base_url.trim_end_matches('/'))
+        .with_api_key(key.expose());
+    Client::with_config(config).with_http_service(service)
+}
+
+fn api_key(settings: &OpenAiSettings) -> Result<Secret, GeneratorError> {
+    let environment = &settings.api_key_environment;
+    if let Some(file) = &settings.api_key_file {
         let key = std::fs::read_to_string(file).map_err(|error| GeneratorError::Setting {
             key: "openai.api_key_file",
             reason: format!("cannot read {}: {error}", file.display()),
@@ -249,9 +268,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("key");
         std::fs::write(&file, "sk-secret\n").unwrap();
-        assert_eq!(api_key(Some(&file), "").unwrap().expose(), "sk-secret");
+        let settings = OpenAiSettings { api_key_file: Some(file.clone()), ..settings() };
+        assert_eq!(api_key(&settings).unwrap().expose(), "sk-secret");
+        let generator = OpenAiGenerator::new(&settings).unwrap();
+        let sent = || {
+            let _ = generator.client();
+            generator.client.lock().unwrap().0.clone()
+        };
+
         std::fs::write(&file, "two words").unwrap();
-        let error = api_key(Some(&file), "").unwrap_err().to_string();
+        let error = api_key(&settings).unwrap_err().to_string();
         assert!(error.contains("api_key_file") && !error.contains("two words"), "{error}");
+        assert_eq!(sent().expose(), "sk-secret", "the key before stays in force");
+
+        std::fs::write(&file, "sk-new").unwrap();
+        assert_eq!(sent().expose(), "sk-new");
     }
 }

@@ -86,7 +86,7 @@ pub struct OpenAiSettings {
     pub base_url: String,
     /// Id of the model, as the server names it.
     pub model: String,
-    /// File that holds the API key.
+    /// File that holds the API key, read again before each request.
     pub api_key_file: Option<PathBuf>,
     /// Environment variable that holds the API key; used where there is no file. Unset or empty is no key.
     pub api_key_environment: String,

@@ -307,7 +307,7 @@ pub(crate) fn denies(spoken: &[String]) -> bool {
 }
 
 /// A side without the titles in it: a title may hold any word.
-fn without_titles(side: &str, pair: &CleanPair) -> String {
+pub(super) fn without_titles(side: &str, pair: &CleanPair) -> String {
     let mut titles: Vec<&str> = protected_titles(pair);
     titles.sort_by_key(|title| std::cmp::Reverse(title.len()));
     let mut plain = side.to_string();
@@ -342,7 +342,7 @@ fn quoted(side: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Share of the words of the shorter side that the other one has too.
-fn shared_words(one: &[String], other: &[String]) -> f64 {
+pub(super) fn shared_words(one: &[String], other: &[String]) -> f64 {
     let one: std::collections::HashSet<&String> = one.iter().collect();
     let other: std::collections::HashSet<&String> = other.iter().collect();
     let shortest = one.len().min(other.len());

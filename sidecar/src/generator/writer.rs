@@ -12,6 +12,7 @@ use super::context::PairContext;
 use super::error::GeneratorError;
 use super::meter::UnderWay;
 use super::parse::sides;
+use super::review::{Review, review};
 use super::validation::Half;
 use super::{
     Delta, Explanation, GenerationOptions, Generator, GeneratorIdentity, PromptStyle, Prompts,
@@ -125,6 +126,11 @@ impl Writer {
     /// What the template says of `pair`; no generator is asked.
     pub fn template(&self, pair: &PairContext) -> Explanation {
         template::explain(&CleanPair::new(pair, &self.cleaning))
+    }
+
+    /// Holds an explanation of `pair` against what its writer was told.
+    pub fn review(&self, pair: &PairContext, explanation: &Explanation) -> Review {
+        review(explanation, &CleanPair::new(pair, &self.cleaning), &self.validator)
     }
 
     /// Writes both sides for `pair`. The same pair and seed give the same text.

@@ -50,6 +50,7 @@ pub(super) struct ExportParameters {
         (status = 401, description = "The key is missing or wrong.", body = ErrorBody),
         (status = 403, description = "The key's role does not reach audiences.", body = ErrorBody),
         (status = 404, description = "An item is not in the store.", body = ErrorBody),
+        (status = 408, description = "The body did not arrive in time.", body = ErrorBody),
         (status = 413, description = "The body is too large.", body = ErrorBody),
         (status = 422, description = "A value cannot be used.", body = ErrorBody),
         (status = 429, description = "Too many requests are in hand.", body = ErrorBody),

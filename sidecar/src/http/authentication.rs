@@ -36,7 +36,7 @@ pub(super) async fn authenticate(
     let settings = &api.inner.settings;
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // A Qdrant server can send no header; it proves itself by the token in its request.
-    let by_token = path == "/" && settings.inference_token.is_some();
+    let by_token = path == "/" && api.inner.callers.inference_token().is_some();
     if api.inner.callers.none() || by_token {
         return next.run(request).await;
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use whyrank_plugin::Secret;
 use whyrank_plugin::allowance::{Allowance, Exhausted};
 
 use super::{ApiError, Cause};
@@ -27,6 +28,7 @@ pub(super) struct Known {
 struct InForce {
     keys: Vec<AccessKey>,
     allowances: HashMap<String, Arc<Allowance>>,
+    inference_token: Option<Secret>,
 }
 
 impl InForce {
@@ -37,7 +39,8 @@ impl InForce {
             let known = before.and_then(|before| before.allowances.get(&key.name));
             (key.name.clone(), Allowance::kept(known, limits))
         });
-        Self { allowances: allowances.collect(), keys }
+        let inference_token = settings.inference_token.clone();
+        Self { allowances: allowances.collect(), keys, inference_token }
     }
 }
 
@@ -55,6 +58,11 @@ impl Callers {
     /// Whether nobody needs a key.
     pub(super) fn none(&self) -> bool {
         self.in_force.load().keys.is_empty()
+    }
+
+    /// What a Qdrant server must send to have its inputs turned into vectors, if anything.
+    pub(super) fn inference_token(&self) -> Option<Secret> {
+        self.in_force.load().inference_token.clone()
     }
 
     /// The holder of a given key.

@@ -89,6 +89,7 @@ impl ExplainResponse {
         (status = 200, description = "The reasons; with `stream`, server-sent events.", body = ExplainResponse),
         (status = 400, description = "The body is not JSON.", body = ErrorBody),
         (status = 404, description = "Unknown consumer or item, or nothing is written and `wait` was not asked for.", body = ErrorBody),
+        (status = 408, description = "The body did not arrive in time.", body = ErrorBody),
         (status = 413, description = "The body is too large.", body = ErrorBody),
         (status = 422, description = "A value cannot be used.", body = ErrorBody),
         (status = 429, description = "Too many requests wait for the LLM.", body = ErrorBody),
@@ -105,12 +106,17 @@ pub(super) async fn explain(
         let (user, item) = known_pair(&answer, &request).await?;
         if !request.wait {
             let mut found = answer.inner.storage.explanations(&[(user, item)]).await?;
+            let looked_up = |outcome| {
+                answer.inner.metrics.explanation_lookups.with_label_values(&[outcome]).inc()
+            };
             let record = found.pop().flatten().ok_or_else(|| {
+                looked_up("miss");
                 let message =
                     "nothing is written for this pair; ask with `wait` to have it written";
                 ApiError::new(Cause::NoExplanation, message)
             })?;
             let stale = answer.inner.reranker.freshness().stale(&record);
+            looked_up(if stale.is_some() { "stale" } else { "hit" });
             if stale.is_some()
                 && let Some(missing) = &answer.inner.missing
             {

@@ -16,7 +16,7 @@ pub(super) async fn infer(
 ) -> Result<axum::Json<InferenceResponse>, ApiError> {
     let settings = &api.inner.settings;
     let work = async {
-        if let Some(token) = &settings.inference_token {
+        if let Some(token) = api.inner.callers.inference_token() {
             let given = request.token.as_deref().unwrap_or_default();
             if !token.matches(given.as_bytes()) {
                 let message = "the token is not the one of `server.inference_token`";

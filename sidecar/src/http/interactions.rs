@@ -26,6 +26,7 @@ pub(super) struct InteractionsRequest {
         (status = 200, description = "All of them are durable.", body = InteractionReport),
         (status = 400, description = "The body is not JSON.", body = ErrorBody),
         (status = 404, description = "An item is not in the store; nothing was taken in.", body = ErrorBody),
+        (status = 408, description = "The body did not arrive in time.", body = ErrorBody),
         (status = 413, description = "The body is too large.", body = ErrorBody),
         (status = 422, description = "A value cannot be used; nothing was taken in.", body = ErrorBody),
         (status = 429, description = "Too many requests are in hand.", body = ErrorBody),

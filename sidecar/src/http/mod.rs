@@ -233,6 +233,11 @@ impl Api {
         !self.inner.callers.none()
     }
 
+    /// Whether a Qdrant server that asks for vectors needs a token.
+    pub(crate) fn has_inference_token(&self) -> bool {
+        self.inner.callers.inference_token().is_some()
+    }
+
     /// From the next request on these keys and their limits count; sessions of the console that began with
     /// a key that is gone are over.
     pub fn replace_keys(&self, settings: &ServerSettings) {

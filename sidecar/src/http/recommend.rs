@@ -17,6 +17,7 @@ use crate::rerank::{RecommendRequest, RecommendResponse};
         (status = 200, description = "The results, best first.", body = RecommendResponse),
         (status = 400, description = "The body is not JSON.", body = ErrorBody),
         (status = 404, description = "The consumer is not in the store.", body = ErrorBody),
+        (status = 408, description = "The body did not arrive in time.", body = ErrorBody),
         (status = 413, description = "The body is too large.", body = ErrorBody),
         (status = 422, description = "A value cannot be used.", body = ErrorBody),
         (status = 429, description = "Too many requests are in hand.", body = ErrorBody),

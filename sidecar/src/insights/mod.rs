@@ -13,6 +13,7 @@ mod sample;
 mod telling;
 mod themes;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,9 @@ pub struct InsightsSettings {
     pub epsilon: f64,
     /// What the noise in numbers told to sellers is made from; needed where a key has the role `seller`.
     pub noise_secret: Option<Secret>,
+    /// A file with that secret, read once at start: under another secret the noise is another and could be
+    /// averaged away. Instead of `noise_secret`.
+    pub noise_secret_file: Option<PathBuf>,
     /// Hours for which sellers are told the same about an item, whatever changes meanwhile; 0 makes a new
     /// answer with every change, whose noise can be averaged away.
     pub release_hours: u64,
@@ -90,6 +94,7 @@ impl Default for InsightsSettings {
             minimum_consumers: 10,
             epsilon: 0.5,
             noise_secret: None,
+            noise_secret_file: None,
             release_hours: 24,
             timeout_seconds: 60,
         }

@@ -41,32 +41,12 @@ impl Budget {
         Self { jobs, own }
     }
 
-    /// Whether there is anything to keep.
-    fn is_limited(&self) -> bool {
-        let settings = self.jobs.settings();
-        settings.pairs_per_hour > 0 || settings.tokens_per_hour > 0
-    }
-
     /// Why no pair may be begun now, if none may.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn spent_up(&self) -> StoreResult<Option<String>> {
-        if !self.is_limited() {
-            return Ok(None);
-        }
-        let (settings, spent) = (self.jobs.settings(), spent(&self.jobs).await?);
-        let (pairs, tokens) = (settings.pairs_per_hour, settings.tokens_per_hour);
-        Ok(if pairs > 0 && spent.pairs >= pairs {
-            Some(format!("the LLM has written {pairs} pairs in this hour (`queue.pairs_per_hour`)"))
-        } else if tokens > 0 && spent.tokens >= tokens {
-            let used = spent.tokens;
-            Some(format!(
-                "the LLM has used {used} of {tokens} tokens of this hour (`queue.tokens_per_hour`)"
-            ))
-        } else {
-            None
-        })
+        spent_up(&self.jobs).await
     }
 
     /// Enters what a pair has cost, which counts as a pair if it was `written`; durable when it returns.
@@ -74,7 +54,7 @@ impl Budget {
     /// # Errors
     /// When the store refuses it; the cost is then entered with the next pair's.
     pub async fn spend(&self, usage: Usage, written: bool) -> StoreResult<()> {
-        if !self.is_limited() {
+        if !is_limited(&self.jobs) {
             return Ok(());
         }
         let hour = self.jobs.now() / HOUR;
@@ -101,6 +81,34 @@ impl Budget {
         }
         Ok(())
     }
+}
+
+/// Whether there is anything to keep.
+fn is_limited(jobs: &Jobs) -> bool {
+    let settings = jobs.settings();
+    settings.pairs_per_hour > 0 || settings.tokens_per_hour > 0
+}
+
+/// Why no worker may begin a pair now, if none may.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) async fn spent_up(jobs: &Jobs) -> StoreResult<Option<String>> {
+    if !is_limited(jobs) {
+        return Ok(None);
+    }
+    let (settings, spent) = (jobs.settings(), spent(jobs).await?);
+    let (pairs, tokens) = (settings.pairs_per_hour, settings.tokens_per_hour);
+    Ok(if pairs > 0 && spent.pairs >= pairs {
+        Some(format!("the LLM has written {pairs} pairs in this hour (`queue.pairs_per_hour`)"))
+    } else if tokens > 0 && spent.tokens >= tokens {
+        let used = spent.tokens;
+        Some(format!(
+            "the LLM has used {used} of {tokens} tokens of this hour (`queue.tokens_per_hour`)"
+        ))
+    } else {
+        None
+    })
 }
 
 /// What all workers have spent in this hour.

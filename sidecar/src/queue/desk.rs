@@ -10,12 +10,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 use whyrank_plugin::{ExplanationRecord, ItemId, JobState, UserId};
 
+use super::budget::spent_up;
 use super::jobs::{Jobs, Wanted};
+use super::worker::without_cost;
 use super::{Lane, RewriteStale};
 use crate::generator::Delta;
 use crate::http::{ApiError, Cause};
 use crate::metrics::Metrics;
 use crate::spans;
+use crate::staleness::Freshness;
 
 /// How long a pair that was offered is not offered again by the same process.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -99,7 +102,14 @@ pub enum WritingDesk {
     /// The LLM is in this process.
     Here(Box<HereDesk>),
     /// Workers are other processes on the same store.
-    Elsewhere(Box<Jobs>),
+    Elsewhere(Box<ElsewhereDesk>),
+}
+
+/// The desk of a process without a worker.
+#[derive(Debug, Clone)]
+pub struct ElsewhereDesk {
+    jobs: Jobs,
+    freshness: Freshness,
 }
 
 /// The desk beside a worker.
@@ -112,6 +122,13 @@ pub struct HereDesk {
 impl HereDesk {
     pub(super) fn new(lane: mpsc::Sender<Live>, metrics: Metrics) -> Self {
         Self { lane, metrics }
+    }
+}
+
+impl ElsewhereDesk {
+    /// A desk that queues what workers on the same store write.
+    pub fn new(jobs: Jobs, freshness: Freshness) -> Self {
+        Self { jobs, freshness }
     }
 }
 
@@ -137,8 +154,8 @@ impl WritingDesk {
             Self::Here(desk) => {
                 desk.write(user, item, deltas, cancel).instrument(spans::waiting()).await
             }
-            Self::Elsewhere(jobs) => {
-                watch(jobs, user, item, deltas).instrument(spans::waiting()).await
+            Self::Elsewhere(desk) => {
+                desk.write(user, item, deltas).instrument(spans::waiting()).await
             }
         }
     }
@@ -166,13 +183,40 @@ impl HereDesk {
     }
 }
 
-/// Queues the pair first in line and waits until a worker somewhere has removed its job.
+impl ElsewhereDesk {
+    async fn write(
+        &self,
+        user: UserId,
+        item: ItemId,
+        deltas: Option<mpsc::Sender<Delta>>,
+    ) -> Result<ExplanationRecord, ApiError> {
+        let written = match spent_up(&self.jobs).await? {
+            Some(message) => Err(message),
+            None => watch(&self.jobs, user, item).await?,
+        };
+        let record = match written {
+            Ok(record) => record,
+            Err(message) => {
+                return without_cost(&self.jobs, &self.freshness, user, item, message).await;
+            }
+        };
+        if let Some(deltas) = deltas {
+            let explanation = &record.explanation;
+            let text = format!("WHY: {}\nWHY NOT: {}", explanation.positive, explanation.negative);
+            // A listener that has left needs no text.
+            drop(deltas.send(Delta::Text(text)).await);
+        }
+        Ok(record)
+    }
+}
+
+/// Queues the pair first in line and waits until a worker somewhere has removed its job. The inner error
+/// says that the budget is spent and no worker has begun; the pair stays queued for the next hour.
 async fn watch(
     jobs: &Jobs,
     user: UserId,
     item: ItemId,
-    deltas: Option<mpsc::Sender<Delta>>,
-) -> Result<ExplanationRecord, ApiError> {
+) -> Result<Result<ExplanationRecord, String>, ApiError> {
     let offered = jobs.offer(&[Wanted { user, item, lane: Lane::Live }]).await?;
     if let Some(reason) = offered.reason {
         let message = format!("the queue takes nothing more: it is {reason} (`queue.capacity`)");
@@ -189,6 +233,11 @@ async fn watch(
                 );
                 return Err(ApiError::new(Cause::Internal, message));
             }
+            Some(job) if job.lease.is_none() => {
+                if let Some(message) = spent_up(jobs).await? {
+                    return Ok(Err(message));
+                }
+            }
             Some(_) => {}
             None => break,
         }
@@ -197,11 +246,5 @@ async fn watch(
     let record = found.ok_or_else(|| {
         ApiError::new(Cause::Internal, "the explanation is gone after it was written")
     })?;
-    if let Some(deltas) = deltas {
-        let explanation = &record.explanation;
-        let text = format!("WHY: {}\nWHY NOT: {}", explanation.positive, explanation.negative);
-        // A listener that has left needs no text.
-        drop(deltas.send(Delta::Text(text)).await);
-    }
-    Ok(record)
+    Ok(Ok(record))
 }

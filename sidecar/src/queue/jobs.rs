@@ -253,18 +253,18 @@ impl Jobs {
         self.storage.store().count(self.collection(), Some(&filter)).await
     }
 
-    /// Takes the most urgent job that is due, for `lease_seconds`; none if there is none. Among those
-    /// of one lane chance decides, so that workers do not all reach for the same one.
+    /// Takes the most urgent job of these lanes that is due, for `lease_seconds`; none if there is none.
+    /// Among those of one lane chance decides, so that workers do not all reach for the same one.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn claim(&self, worker: &str) -> StoreResult<Option<Claim>> {
+    pub async fn claim(&self, worker: &str, lanes: &[Lane]) -> StoreResult<Option<Claim>> {
         let ready = json!([is(KIND_KEY, JOB_KIND), is("state", "waiting"), self.due()]);
         let ready = all_of(ready)?;
         if self.storage.store().count(self.collection(), Some(&ready)).await? == 0 {
             return Ok(None);
         }
-        for lane in Lane::ALL {
+        for lane in lanes {
             let filter = ready.clone().and(all_of(json!([is("lane", lane.number())]))?);
             // A random pair's id is a random place among the ids.
             let item = ItemId(rand::random::<u64>().into());

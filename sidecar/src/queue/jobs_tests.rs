@@ -42,7 +42,7 @@ impl Bench {
     }
 
     async fn claim(&self) -> Option<Claim> {
-        self.jobs.claim("worker").await.unwrap()
+        self.jobs.claim("worker", &Lane::ALL).await.unwrap()
     }
 }
 

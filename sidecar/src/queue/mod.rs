@@ -50,7 +50,7 @@ mod worker;
 use serde::{Deserialize, Serialize};
 
 pub use budget::{Budget, Spent};
-pub use desk::{MissingPairs, WritingDesk};
+pub use desk::{ElsewhereDesk, MissingPairs, WritingDesk};
 pub use jobs::{Claim, Failure, Jobs, Offered, Wanted};
 pub use overview::{DeadLetter, QueueStatus};
 pub use worker::{Started, measure, start, start_offering};

@@ -118,6 +118,28 @@ impl Drop for Bill {
     }
 }
 
+/// What a request gets whose text the budget does not pay for: a text that is written and current, which
+/// costs nothing, or the refusal.
+///
+/// # Errors
+/// [`Cause::Full`] with the message if there is no such text.
+pub(super) async fn without_cost(
+    jobs: &Jobs,
+    freshness: &Freshness,
+    user: UserId,
+    item: ItemId,
+    message: String,
+) -> Result<ExplanationRecord, ApiError> {
+    let found = jobs.storage().explanations(&[(user, item)]).await?.pop().flatten();
+    match found {
+        Some(record) if freshness.stale(&record).is_none() => Ok(record),
+        _ => {
+            jobs.metrics().queue_refused.with_label_values(&["budget"]).inc();
+            Err(ApiError::new(Cause::Full, message))
+        }
+    }
+}
+
 async fn enter(budget: &Budget, usage: Usage, written: bool) {
     if let Err(error) = budget.spend(usage, written).await {
         tracing::warn!(%error, "the cost of a pair was not entered");
@@ -178,10 +200,13 @@ impl Worker {
     }
 
     async fn next(&self) -> Result<Option<Claim>, StoreError> {
-        if self.jobs.control().await?.paused || self.budget.spent_up().await?.is_some() {
+        if self.budget.spent_up().await?.is_some() {
             return Ok(None);
         }
-        self.jobs.claim(&self.name).await
+        // A pause is for the background: whoever waits, here or at another process, is served.
+        let paused = self.jobs.control().await?.paused;
+        let lanes = if paused { &[Lane::Live][..] } else { &Lane::ALL };
+        self.jobs.claim(&self.name, lanes).await
     }
 
     async fn answer(&self, request: Live) {
@@ -211,15 +236,7 @@ impl Worker {
         cancel: CancellationToken,
     ) -> Result<ExplanationRecord, ApiError> {
         if let Some(message) = self.budget.spent_up().await? {
-            // What is written and current costs nothing.
-            let found = self.jobs.storage().explanations(&[(user, item)]).await?.pop().flatten();
-            return match found {
-                Some(record) if self.freshness.stale(&record).is_none() => Ok(record),
-                _ => {
-                    self.jobs.metrics().queue_refused.with_label_values(&["budget"]).inc();
-                    Err(ApiError::new(Cause::Full, message))
-                }
-            };
+            return without_cost(&self.jobs, &self.freshness, user, item, message).await;
         }
         let outcome = self.write(user, item, deltas, cancel, async { Ok(true) }).await?;
         let outcome = outcome.context("the text was dropped")?;

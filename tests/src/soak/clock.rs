@@ -8,17 +8,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use super::site::Site;
 use super::stand_in::StandIn;
-use super::workload::{QUICK_QUEUE, Workload, installation};
+use super::workload::Workload;
 use super::{Findings, Plan};
-use crate::{Installation, Server};
+use crate::{Installation, RealQdrant, Server};
 
 /// What the clock shows one after the other, beside the real time.
 const JUMPS: [&str; 5] = ["+2h", "-1h", "+400d", "-2h", "+0"];
 /// Seconds that the queue may take to empty afterwards.
 const DRAINED_WITHIN: u64 = 600;
 
-pub(super) async fn jumps(plan: &Plan, found: &mut Findings) -> Result<()> {
+pub(super) async fn jumps(
+    plan: &Plan,
+    qdrant: Option<&RealQdrant>,
+    found: &mut Findings,
+) -> Result<()> {
     let Some(library) = library() else {
         ensure!(
             std::env::var("WHYRANK_FAKETIME").as_deref() != Ok("required"),
@@ -28,7 +33,7 @@ pub(super) async fn jumps(plan: &Plan, found: &mut Findings) -> Result<()> {
         return Ok(());
     };
     let model = StandIn::start().await?;
-    let installation = installation(&model.base_url, QUICK_QUEUE).await?;
+    let Site { installation, users } = Site::new(&model.base_url, qdrant).await?;
     let clock = installation.path().join("clock");
     std::fs::write(&clock, "+0")?;
     let workload = Workload::new(plan.seed)?;
@@ -48,7 +53,7 @@ pub(super) async fn jumps(plan: &Plan, found: &mut Findings) -> Result<()> {
     }
     running.stop().await?;
     found.figure("drained_seconds", workload.drained(&server, DRAINED_WITHIN).await?);
-    workload.audit(&server, "users", found).await?;
+    workload.audit(&server, &users, found).await?;
     let memory = server.peak_memory()?;
     found.figure("peak_memory_kilobytes", memory);
     found.require(memory <= plan.memory_kilobytes, || {

@@ -1,16 +1,16 @@
 //! The process is killed without warning, again and again, under writes, reads and generation.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::site::{Site, serve};
 use super::stand_in::StandIn;
-use super::workload::{QUICK_QUEUE, Workload, installation, serve};
+use super::workload::Workload;
 use super::{Findings, Plan};
-use crate::{Installation, RealQdrant};
+use crate::RealQdrant;
 
 /// Seconds that the queue may take to empty after the last kill.
 const DRAINED_WITHIN: u64 = 600;
@@ -21,10 +21,7 @@ pub(super) async fn kills(
     found: &mut Findings,
 ) -> Result<()> {
     let model = StandIn::start().await?;
-    let (installation, users) = match qdrant {
-        None => (installation(&model.base_url, QUICK_QUEUE).await?, "users".to_owned()),
-        Some(qdrant) => in_server(qdrant, &model.base_url).await?,
-    };
+    let Site { installation, users } = Site::new(&model.base_url, qdrant).await?;
     let workload = Workload::new(plan.seed)?;
     let mut random = StdRng::seed_from_u64(plan.seed);
     let (mut recoveries, mut memory) = (Vec::with_capacity(plan.kills), 0);
@@ -59,18 +56,4 @@ pub(super) async fn kills(
         format!("the process had {memory} kB, more than {}", plan.memory_kilobytes)
     });
     Ok(())
-}
-
-/// The trained installation on a Qdrant server, and the name of its consumers' collection.
-async fn in_server(qdrant: &RealQdrant, model: &str) -> Result<(Arc<Installation>, String)> {
-    let (qdrant, model) = (qdrant.clone(), model.to_owned());
-    tokio::task::spawn_blocking(move || {
-        let (installation, prefix) = Installation::in_server(&qdrant.grpc, &qdrant.rest)?;
-        installation.configure(&format!(
-            "[generator]\nkind = \"openai\"\n\n[generator.openai]\nbase_url = \"{model}\"\n\
-             model = \"stand-in\"\ntimeout_seconds = 5.0\nretries = 0\n\n{QUICK_QUEUE}"
-        ))?;
-        Ok((Arc::new(installation), format!("{prefix}users")))
-    })
-    .await?
 }

@@ -10,10 +10,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
+use super::site::{Site, serve};
 use super::stand_in::StandIn;
-use super::workload::{QUICK_QUEUE, Workload, installation, serve};
+use super::workload::Workload;
 use super::{Findings, Plan};
-use crate::Installation;
+use crate::{Installation, RealQdrant};
 
 /// Megabytes of the disk that is filled.
 const DISK: usize = 512;
@@ -46,7 +47,7 @@ impl Drop for SmallDisk {
 
 pub(super) async fn full(plan: &Plan, found: &mut Findings) -> Result<()> {
     let model = StandIn::start().await?;
-    let installation = installation(&model.base_url, QUICK_QUEUE).await?;
+    let Site { installation, users } = Site::new(&model.base_url, None).await?;
     let (store, moved) = (installation.path().join("store"), installation.path().join("moved"));
     std::fs::rename(&store, &moved)?;
     std::fs::create_dir(&store)?;
@@ -88,7 +89,7 @@ pub(super) async fn full(plan: &Plan, found: &mut Findings) -> Result<()> {
     drop(server);
     let server = serve(&installation, &[]).await?;
     found.figure("drained_seconds", workload.drained(&server, 300).await?);
-    workload.audit(&server, "users", found).await?;
+    workload.audit(&server, &users, found).await?;
     drop(server);
     drop(disk);
     Ok(())
@@ -122,9 +123,13 @@ async fn refusals(workload: &Workload, url: &str) -> Result<(), String> {
 
 /// Each file of the live version cut off, emptied, replaced by another, or with bytes changed: the process
 /// says so and does not start. Put back, it works as before.
-pub(super) async fn corrupted_models(plan: &Plan, found: &mut Findings) -> Result<()> {
+pub(super) async fn corrupted_models(
+    plan: &Plan,
+    qdrant: Option<&RealQdrant>,
+    found: &mut Findings,
+) -> Result<()> {
     let model = StandIn::start().await?;
-    let installation = installation(&model.base_url, QUICK_QUEUE).await?;
+    let Site { installation, .. } = Site::new(&model.base_url, qdrant).await?;
     let folder = installation.live_models()?;
     let files = [
         "ranker.onnx",

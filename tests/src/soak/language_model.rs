@@ -5,18 +5,24 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::json;
 
+use super::site::{Site, replace, serve};
 use super::stand_in::{Behaviour, StandIn};
-use super::workload::{QUICK_QUEUE, Workload, installation, serve};
+use super::workload::Workload;
 use super::{Findings, Plan};
+use crate::RealQdrant;
 
 /// Requests that wait at most so long for a text.
-const PATIENCE: &str = "write_timeout_seconds = 2\n";
+const PATIENT: &str = "[server]\nwrite_timeout_seconds = 2\n";
 
-pub(super) async fn hangs(plan: &Plan, found: &mut Findings) -> Result<()> {
+pub(super) async fn hangs(
+    plan: &Plan,
+    qdrant: Option<&RealQdrant>,
+    found: &mut Findings,
+) -> Result<()> {
     let model = StandIn::start().await?;
     model.behave(Behaviour::Hangs);
-    let installation = installation(&model.base_url, QUICK_QUEUE).await?;
-    patient(&installation)?;
+    let Site { installation, .. } = Site::new(&model.base_url, qdrant).await?;
+    replace(&installation, "[server]\n", PATIENT)?;
     let workload = Workload::new(plan.seed)?;
     let server = serve(&installation, &[]).await?;
     let pairs: Vec<_> =
@@ -60,11 +66,15 @@ pub(super) async fn hangs(plan: &Plan, found: &mut Findings) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn garbage(plan: &Plan, found: &mut Findings) -> Result<()> {
+pub(super) async fn garbage(
+    plan: &Plan,
+    qdrant: Option<&RealQdrant>,
+    found: &mut Findings,
+) -> Result<()> {
     let model = StandIn::start().await?;
     model.behave(Behaviour::Garbage);
-    let installation = installation(&model.base_url, QUICK_QUEUE).await?;
-    patient(&installation)?;
+    let Site { installation, .. } = Site::new(&model.base_url, qdrant).await?;
+    replace(&installation, "[server]\n", PATIENT)?;
     let workload = Workload::new(plan.seed)?;
     let server = serve(&installation, &[]).await?;
     let (mut written, mut refused) = (0, 0);
@@ -103,11 +113,4 @@ pub(super) async fn garbage(plan: &Plan, found: &mut Findings) -> Result<()> {
     found.require(memory <= plan.memory_kilobytes, || format!("{memory} kB"));
     tokio::time::timeout(Duration::from_secs(60), workload.drained(&server, 60)).await??;
     Ok(())
-}
-
-/// Requests give up waiting soon.
-fn patient(installation: &crate::Installation) -> Result<()> {
-    let path = installation.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
-    Ok(std::fs::write(&path, text.replace("[server]\n", &format!("[server]\n{PATIENCE}")))?)
 }

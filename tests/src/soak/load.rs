@@ -9,9 +9,11 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::site::{Site, replace, serve};
 use super::stand_in::StandIn;
-use super::workload::{QUICK_QUEUE, Workload, installation, serve};
+use super::workload::Workload;
 use super::{Findings, Plan};
+use crate::RealQdrant;
 
 /// Requests that the server answers at the same time in these scenarios.
 const PLACES: usize = 8;
@@ -42,9 +44,13 @@ async fn one_by_one(workload: &Workload, url: &str, requests: usize) -> Result<V
 }
 
 /// Connections that send a request byte by byte and never end it, or never read the answer.
-pub(super) async fn slow_clients(plan: &Plan, found: &mut Findings) -> Result<()> {
+pub(super) async fn slow_clients(
+    plan: &Plan,
+    qdrant: Option<&RealQdrant>,
+    found: &mut Findings,
+) -> Result<()> {
     let model = StandIn::start().await?;
-    let installation = installation(&model.base_url, QUICK_QUEUE).await?;
+    let Site { installation, .. } = Site::new(&model.base_url, qdrant).await?;
     let workload = Workload::new(plan.seed)?;
     let server = serve(&installation, &[]).await?;
     workload.ready(&server, Instant::now(), plan.recovery_seconds).await?;
@@ -103,13 +109,15 @@ pub(super) async fn slow_clients(plan: &Plan, found: &mut Findings) -> Result<()
 }
 
 /// Four times as many callers as places, each asking again at once.
-pub(super) async fn overload(plan: &Plan, found: &mut Findings) -> Result<()> {
+pub(super) async fn overload(
+    plan: &Plan,
+    qdrant: Option<&RealQdrant>,
+    found: &mut Findings,
+) -> Result<()> {
     let model = StandIn::start().await?;
-    let installation = installation(&model.base_url, QUICK_QUEUE).await?;
-    let path = installation.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
+    let Site { installation, .. } = Site::new(&model.base_url, qdrant).await?;
     let places = format!("[server]\nmaximum_requests = {PLACES}\n");
-    std::fs::write(&path, text.replace("[server]\n", &places))?;
+    replace(&installation, "[server]\n", &places)?;
     let workload = Workload::new(plan.seed)?;
     let server = serve(&installation, &[]).await?;
     workload.ready(&server, Instant::now(), plan.recovery_seconds).await?;

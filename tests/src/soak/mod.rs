@@ -16,6 +16,7 @@ mod crashes;
 mod disk;
 mod language_model;
 mod load;
+mod site;
 mod stand_in;
 mod store;
 mod workload;
@@ -147,7 +148,8 @@ pub async fn run(plan: &Plan, names: &[String]) -> Result<Report> {
             continue;
         }
         let mut backends = vec![("embedded", None)];
-        if matches!(name, "kills" | "store_unreachable") {
+        // A full disk and a store out of reach are the same to a process whose store is a server.
+        if name != "disk_full" {
             backends.extend(qdrant.as_ref().map(|qdrant| ("server", Some(qdrant))));
         }
         for (backend, qdrant) in backends {
@@ -157,13 +159,13 @@ pub async fn run(plan: &Plan, names: &[String]) -> Result<Report> {
             let ended = match name {
                 "kills" => crashes::kills(plan, qdrant, found).await,
                 "disk_full" => disk::full(plan, found).await,
-                "corrupted_models" => disk::corrupted_models(plan, found).await,
-                "clock_jumps" => clock::jumps(plan, found).await,
+                "corrupted_models" => disk::corrupted_models(plan, qdrant, found).await,
+                "clock_jumps" => clock::jumps(plan, qdrant, found).await,
                 "store_unreachable" => store::unreachable(plan, qdrant, found).await,
-                "model_hangs" => language_model::hangs(plan, found).await,
-                "model_writes_garbage" => language_model::garbage(plan, found).await,
-                "slow_clients" => load::slow_clients(plan, found).await,
-                _ => load::overload(plan, found).await,
+                "model_hangs" => language_model::hangs(plan, qdrant, found).await,
+                "model_writes_garbage" => language_model::garbage(plan, qdrant, found).await,
+                "slow_clients" => load::slow_clients(plan, qdrant, found).await,
+                _ => load::overload(plan, qdrant, found).await,
             };
             if let Err(error) = ended {
                 findings.violations.push(format!("it did not run to its end: {error:#}"));

@@ -10,8 +10,9 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::site::{QUICK_QUEUE, installation, replace, serve, stand_in};
 use super::stand_in::StandIn;
-use super::workload::{QUICK_QUEUE, Workload, installation, serve};
+use super::workload::Workload;
 use super::{Findings, Plan};
 use crate::{Gateway, Installation, RealQdrant};
 
@@ -69,11 +70,11 @@ pub(super) async fn unreachable(
             replace(&installation, &format!("url = \"{grpc}\""), &format!("url = \"{through}\""))?;
             let gateway = format!("upstream_grpc = \"{grpc}\"\n");
             replace(&installation, "[gateway]\n", &format!("[gateway]\n{gateway}"))?;
-            installation.configure(&generator(&model.base_url))?;
+            installation.configure(&stand_in(&model.base_url, QUICK_QUEUE))?;
             (Arc::new(installation), format!("{prefix}users"), (None, proxy))
         }
         None => {
-            let behind = super::workload::installation(&model.base_url, "").await?;
+            let behind = installation(&model.base_url, "").await?;
             let engine = serve(&behind, &["gateway"]).await?;
             let at = engine.gateway.clone().context("the engine's gateway")?;
             let proxy = Proxy::start(&at.grpc).await?;
@@ -135,19 +136,6 @@ pub(super) async fn unreachable(
     found.require(status["dead"] == 0, || format!("an absent store cost pairs: {status}"));
     found.figure("peak_memory_kilobytes", server.peak_memory()?);
     workload.audit(&server, &users, found).await
-}
-
-fn generator(base_url: &str) -> String {
-    format!(
-        "[generator]\nkind = \"openai\"\n\n[generator.openai]\nbase_url = \"{base_url}\"\n\
-         model = \"stand-in\"\ntimeout_seconds = 5.0\nretries = 0\n\n{QUICK_QUEUE}"
-    )
-}
-
-fn replace(installation: &Installation, old: &str, new: &str) -> Result<()> {
-    let path = installation.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
-    Ok(std::fs::write(&path, text.replace(old, new))?)
 }
 
 /// An installation whose store is the engine behind the proxy.

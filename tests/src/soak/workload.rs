@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use whyrank_plugin::{ItemId, UserId};
 
 use super::Findings;
-use crate::{Installation, Server};
+use crate::Server;
 
 /// Consumers that interactions are sent for. Few, so that their records change often.
 const USERS: u32 = 20;
@@ -374,33 +374,3 @@ impl Workload {
         Ok(())
     }
 }
-
-/// Starts the server of an installation off the async threads.
-pub(super) async fn serve(installation: &Arc<Installation>, roles: &[&str]) -> Result<Server> {
-    let installation = installation.clone();
-    let arguments: Vec<String> =
-        roles.iter().flat_map(|role| ["--role".to_owned(), (*role).to_owned()]).collect();
-    tokio::task::spawn_blocking(move || {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        installation.serve(&arguments)
-    })
-    .await?
-}
-
-/// A trained installation whose language model is the stand-in.
-pub(super) async fn installation(base_url: &str, settings: &str) -> Result<Arc<Installation>> {
-    let lines = format!(
-        "[generator]\nkind = \"openai\"\n\n[generator.openai]\nbase_url = \"{base_url}\"\n\
-         model = \"stand-in\"\ntimeout_seconds = 5.0\nretries = 0\n\n{settings}"
-    );
-    tokio::task::spawn_blocking(move || {
-        let installation = Installation::trained()?;
-        installation.configure(&lines)?;
-        Ok(Arc::new(installation))
-    })
-    .await?
-}
-
-/// Settings of the queue that do not make a suite wait for minutes.
-pub(super) const QUICK_QUEUE: &str = "[queue]\nlease_seconds = 3\nretry_initial_seconds = 1\n\
-     retry_maximum_seconds = 2\npoll_milliseconds = 50\nattempts = 50\n";

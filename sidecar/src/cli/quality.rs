@@ -1,0 +1,82 @@
+//! `whyrank quality`.
+
+use anyhow::Result;
+
+use super::output::{plain, print, table};
+use super::runtime::Runtime;
+use super::train::interruptible;
+use crate::config::Settings;
+use crate::generator::GeneratorKind;
+use crate::quality::{QualityOf, QualityReport, Share, quality};
+
+/// How much is looked at.
+#[derive(Debug, clap::Args)]
+pub(super) struct QualityArguments {
+    /// Explanations to look at, a random choice; all if there are no more.
+    #[arg(long, default_value_t = 1_000)]
+    sample: usize,
+}
+
+pub(super) async fn report(
+    settings: Settings,
+    arguments: &QualityArguments,
+    json: bool,
+) -> Result<()> {
+    let runtime = Runtime::open(settings).await?;
+    let (progress, _) = interruptible();
+    // Nothing is written, so that no LLM is loaded.
+    let writer = runtime.writer(Some(GeneratorKind::Template), None).await?;
+    let report = quality(&runtime.storage, &writer, arguments.sample, progress.as_ref()).await?;
+    runtime.close().await?;
+    print(json, &report, || described(&report))
+}
+
+fn described(report: &QualityReport) -> String {
+    let mut text = format!(
+        "{} explanations are stored; looked at: {}, chosen at random. Means with 95 % intervals.\n",
+        report.stored, report.sample
+    );
+    let mut table = table(["", "source", "mean", "95 %"]);
+    for source in &report.sources {
+        for (name, share) in figures(source) {
+            let Some(Share { mean, low, high }) = share else { continue };
+            let interval = format!("{low:.3} to {high:.3}");
+            table.add_row([
+                name.to_owned(),
+                source.source.to_owned(),
+                format!("{mean:.3}"),
+                interval,
+            ]);
+        }
+    }
+    text.push_str(&table.to_string());
+    for source in &report.sources {
+        let QualityOf { source: name, explanations, comparable, attempts, refusals, .. } = source;
+        text.push_str(&format!(
+            "\n{name}: {explanations} explanations, {attempts:.2} attempts each; {comparable} are of the \
+             evidence as it is now, the others cannot be held against it.\n"
+        ));
+        for (reason, count) in refusals {
+            text.push_str(&format!(
+                "  validation would refuse {count} as {}\n",
+                reason.replace('_', " ")
+            ));
+        }
+        for example in &source.examples {
+            let (title, side) = (plain(&example.title), plain(&example.text));
+            text.push_str(&format!("  not told of {title:?}: {side}\n"));
+        }
+    }
+    text
+}
+
+fn figures(of: &QualityOf) -> [(&'static str, Option<Share>); 6] {
+    [
+        ("accepted at the first attempt", Some(of.accepted_at_once)),
+        ("sides that refer to item, evidence or consumer", of.grounded),
+        ("sides that name an item of the evidence", of.names_evidence),
+        ("words that both sides share", of.shared_words),
+        ("explanations with a title nobody told of", of.unknown_titles),
+        ("explanations that validation would refuse now", of.refused),
+    ]
+}

@@ -1,0 +1,284 @@
+//! How good the written explanations are: a random sample of what is stored, held against what its writer
+//! was told and against the catalogue. Nothing is written or changed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use anyhow::{Context, Result};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::Serialize;
+use whyrank_models::metrics::{Interval, bootstrap};
+use whyrank_models::progress::Progress;
+use whyrank_plugin::{ExplanationRecord, ItemId, Source, UserId};
+
+use crate::generator::{Review, title_as_named};
+use crate::queue::label_time;
+use crate::storage::Storage;
+use crate::writing::{Pair, PairWriter};
+
+/// Decides which explanations are looked at and the bootstrap's samples.
+const SEED: u64 = 42;
+/// Resamples of the bootstrap.
+const RESAMPLES: usize = 2_000;
+/// Of intervals.
+const CONFIDENCE: f64 = 0.95;
+/// Texts with an unknown title that a report shows.
+const SHOWN: usize = 5;
+/// Titles of fewer words are words of the language, too.
+const TITLE_WORDS: usize = 2;
+/// As are shorter ones.
+const TITLE_CHARACTERS: usize = 8;
+
+/// A mean over the sample with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Share {
+    /// The mean, 0 to 1.
+    pub mean: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// The explanations of one source.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QualityOf {
+    /// `llm` or `template`: the latter is also what stands in for an LLM whose texts were refused.
+    pub source: &'static str,
+    /// Explanations looked at.
+    pub explanations: usize,
+    /// Of those, whose evidence is still what the writer was told. Only these can be held against it.
+    pub comparable: usize,
+    /// Share that validation accepted at the first attempt.
+    pub accepted_at_once: Share,
+    /// Attempts, on average.
+    pub attempts: f64,
+    /// Share of sides that refer to the item, the evidence or the consumer.
+    pub grounded: Option<Share>,
+    /// Share of sides that name an item of the consumer's own, which the evidence holds.
+    pub names_evidence: Option<Share>,
+    /// Words that both sides have in common, of those of the shorter one.
+    pub shared_words: Option<Share>,
+    /// Share that validation would refuse today.
+    pub refused: Option<Share>,
+    /// Why, and how often.
+    pub refusals: BTreeMap<&'static str, usize>,
+    /// Share that names a title of the catalogue that the writer was not told of.
+    pub unknown_titles: Option<Share>,
+    /// Some of those: the title and the text.
+    pub examples: Vec<UnknownTitle>,
+}
+
+/// A text with a title that its writer was not told of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnknownTitle {
+    /// The title, as the catalogue has it.
+    pub title: String,
+    /// The side that names it.
+    pub text: String,
+}
+
+/// The whole report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QualityReport {
+    /// Explanations in the store.
+    pub stored: usize,
+    /// Explanations looked at.
+    pub sample: usize,
+    /// By source, where there are any.
+    pub sources: Vec<QualityOf>,
+}
+
+/// Finds titles of a catalogue in texts.
+struct Catalogue {
+    titles: Vec<String>,
+    finder: AhoCorasick,
+}
+
+impl Catalogue {
+    fn new<'a>(titles: impl Iterator<Item = &'a str>) -> Result<Self> {
+        let mut titles: Vec<String> = titles.map(title_as_named).collect();
+        titles.retain(|title| {
+            title.split_whitespace().count() >= TITLE_WORDS
+                && title.chars().count() >= TITLE_CHARACTERS
+        });
+        titles.sort_unstable();
+        titles.dedup();
+        // The longest counts, so that a title within another one is not taken for it. The spelling counts
+        // too: in lower case, words of a title are ordinary words.
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&titles);
+        Ok(Self { finder: finder.context("the titles of the catalogue")?, titles })
+    }
+
+    /// The first title in the text that is not told.
+    fn unknown(&self, text: &str, told: &[String]) -> Option<&str> {
+        let whole = |found: &aho_corasick::Match| {
+            let before = text[..found.start()].chars().next_back();
+            let after = text[found.end()..].chars().next();
+            !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
+        };
+        self.finder
+            .find_iter(text)
+            .filter(whole)
+            .map(|found| self.titles[found.pattern().as_usize()].as_str())
+            .find(|title| !told.iter().any(|told| told.contains(title)))
+    }
+}
+
+/// Looks at up to `sample` explanations.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn quality(
+    storage: &Storage,
+    writer: &PairWriter,
+    sample: usize,
+    progress: &dyn Progress,
+) -> Result<QualityReport> {
+    let (stored, records) = sampled(storage, sample).await?;
+    let items = storage.all_items().await?;
+    let catalogue = Catalogue::new(items.iter().map(|item| item.title.as_str()))?;
+    let mut found: HashMap<Source, Vec<Looked>> = HashMap::new();
+    progress.begin("looking at explanations", records.len() as u64);
+    let count = records.len();
+    for (place, record) in records.into_iter().enumerate() {
+        let review = review(storage, writer, &record).await?;
+        let unknown = review.as_ref().and_then(|review| {
+            let sides = [&record.explanation.positive, &record.explanation.negative];
+            sides.into_iter().find_map(|text| {
+                let title = catalogue.unknown(text, &review.told)?.to_owned();
+                Some(UnknownTitle { title, text: text.clone() })
+            })
+        });
+        let source = record.provenance.source;
+        let attempts = record.provenance.attempts;
+        found.entry(source).or_default().push(Looked { attempts, review, unknown });
+        progress.advance(place as u64 + 1);
+    }
+    progress.end();
+    let sources = [(Source::Llm, "llm"), (Source::Template, "template")];
+    let sources = sources
+        .into_iter()
+        .filter_map(|(source, name)| found.remove(&source).map(|looked| summary(name, looked)));
+    Ok(QualityReport { stored, sample: count, sources: sources.collect() })
+}
+
+/// An explanation that was looked at.
+struct Looked {
+    attempts: u32,
+    review: Option<Review>,
+    unknown: Option<UnknownTitle>,
+}
+
+/// Every explanation is as likely to be chosen as any other.
+async fn sampled(storage: &Storage, sample: usize) -> Result<(usize, Vec<ExplanationRecord>)> {
+    let mut random = StdRng::seed_from_u64(SEED);
+    let (mut seen, mut kept) = (0, Vec::new());
+    let take = |record| {
+        seen += 1;
+        if kept.len() < sample {
+            kept.push(record);
+        } else if let Some(place) = kept.get_mut(random.random_range(0..seen)) {
+            *place = record;
+        }
+    };
+    storage.each_explanation(None, take).await?;
+    Ok((seen, kept))
+}
+
+/// The text held against what its writer was told; nothing if that is no longer known.
+async fn review(
+    storage: &Storage,
+    writer: &PairWriter,
+    record: &ExplanationRecord,
+) -> Result<Option<Review>> {
+    let (user, item): (UserId, ItemId) = (record.user, record.item);
+    let (Some(user), Some(item)) =
+        (storage.user(user).await?, storage.items(&[item]).await?.pop().flatten())
+    else {
+        return Ok(None);
+    };
+    let pair = Pair { user: &user, item: &item, before: label_time(&user, item.id) };
+    writer.review(pair, record).await
+}
+
+fn summary(source: &'static str, looked: Vec<Looked>) -> QualityOf {
+    let at_once: Vec<f64> = looked.iter().map(|one| f64::from(one.attempts <= 1)).collect();
+    let attempts: f64 = looked.iter().map(|one| f64::from(one.attempts)).sum();
+    let reviews: Vec<&Review> = looked.iter().filter_map(|one| one.review.as_ref()).collect();
+    let over = |values: Vec<f64>| share(&values);
+    let both = |value: fn(&Review) -> [bool; 2]| {
+        over(reviews.iter().map(|review| mean_of(value(review))).collect())
+    };
+    let mut refusals = BTreeMap::new();
+    for refusal in reviews.iter().flat_map(|review| &review.refusals) {
+        *refusals.entry(refusal.reason()).or_default() += 1;
+    }
+    let unknown = looked.iter().filter(|one| one.review.is_some());
+    let unknown = unknown.map(|one| f64::from(one.unknown.is_some())).collect();
+    QualityOf {
+        source,
+        explanations: looked.len(),
+        comparable: reviews.len(),
+        accepted_at_once: share(&at_once).unwrap_or(Share { mean: 0.0, low: 0.0, high: 0.0 }),
+        attempts: attempts / looked.len().max(1) as f64,
+        grounded: both(|review| review.grounded),
+        names_evidence: both(|review| review.names_evidence),
+        shared_words: over(reviews.iter().map(|review| review.shared_words).collect()),
+        refused: over(reviews.iter().map(|r| f64::from(!r.refusals.is_empty())).collect()),
+        refusals,
+        unknown_titles: over(unknown),
+        examples: looked.iter().filter_map(|one| one.unknown.clone()).take(SHOWN).collect(),
+    }
+}
+
+fn mean_of(sides: [bool; 2]) -> f64 {
+    f64::from(u8::from(sides[0]) + u8::from(sides[1])) / 2.0
+}
+
+/// Nothing for an empty sample.
+fn share(values: &[f64]) -> Option<Share> {
+    if values.is_empty() {
+        return None;
+    }
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let interval = bootstrap(values, CONFIDENCE, RESAMPLES, SEED);
+    let (low, high) = interval.map_or((mean, mean), |Interval { low, high, .. }| (low, high));
+    Some(Share { mean, low, high })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_titles_that_were_not_told_and_are_no_ordinary_words_count() {
+        let titles = [
+            "Star Wars (1977)",
+            "Godfather, The (1972)",
+            "The Empire Strikes Back",
+            "Alien (1979)",
+        ];
+        let catalogue = Catalogue::new(titles.into_iter()).unwrap();
+        let told = vec!["Star Wars".to_owned()];
+        let unknown = |text: &str| catalogue.unknown(text, &told);
+        assert_eq!(unknown("You liked Star Wars, and this is like it."), None);
+        assert_eq!(unknown("You liked The Godfather a lot."), Some("The Godfather"));
+        assert_eq!(unknown("You disliked an alien, and star wars at that."), None);
+        assert_eq!(unknown("In Star Warship there are none."), None);
+        assert_eq!(
+            unknown("Unlike The Empire Strikes Back, it is quiet."),
+            Some("The Empire Strikes Back")
+        );
+    }
+
+    #[test]
+    fn shares_have_intervals_around_them_and_nothing_has_none() {
+        assert_eq!(share(&[]), None);
+        let half: Vec<f64> = (0..200).map(|number| f64::from(number % 2)).collect();
+        let Share { mean, low, high } = share(&half).unwrap();
+        assert!(mean == 0.5 && low < 0.5 && low > 0.4 && high > 0.5 && high < 0.6);
+        assert_eq!(mean_of([true, false]), 0.5);
+    }
+}
