@@ -137,9 +137,9 @@ mod tests {
         let path = folder.path().join("secret");
         let section = |file: &str, own: &str| {
             let (section, key) = file.rsplit_once('.').unwrap();
-            let listen = "[gateway]\nlisten_rest = \"127.0.0.1:0\"\napi_keys = [\"client\"]\n";
+            let keyed = "[gateway]\napi_keys = [\"client\"]\n";
             let head =
-                if section == "gateway" { listen.to_owned() } else { format!("[{section}]\n") };
+                if section == "gateway" { keyed.to_owned() } else { format!("[{section}]\n") };
             format!("{head}{own}{key} = {:?}\n", path.display().to_string())
         };
         for secret in &super::SECRETS {
