@@ -30,17 +30,6 @@ const TITLE_WORDS: usize = 2;
 /// As are shorter ones.
 const TITLE_CHARACTERS: usize = 8;
 
-/// A mean over the sample with its 95 % interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Share {
-    /// The mean, 0 to 1.
-    pub mean: f64,
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-}
-
 /// The explanations of one source.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QualityOf {
@@ -51,21 +40,21 @@ pub struct QualityOf {
     /// Of those, whose evidence is still what the writer was told. Only these can be held against it.
     pub comparable: usize,
     /// Share that validation accepted at the first attempt.
-    pub accepted_at_once: Share,
+    pub accepted_at_once: Option<Interval>,
     /// Attempts, on average.
     pub attempts: f64,
     /// Share of sides that refer to the item, the evidence or the consumer.
-    pub grounded: Option<Share>,
+    pub grounded: Option<Interval>,
     /// Share of sides that name an item of the consumer's own, which the evidence holds.
-    pub names_evidence: Option<Share>,
+    pub names_evidence: Option<Interval>,
     /// Words that both sides have in common, of those of the shorter one.
-    pub shared_words: Option<Share>,
+    pub shared_words: Option<Interval>,
     /// Share that validation would refuse today.
-    pub refused: Option<Share>,
+    pub refused: Option<Interval>,
     /// Why, and how often.
     pub refusals: BTreeMap<&'static str, usize>,
     /// Share that names a title of the catalogue that the writer was not told of.
-    pub unknown_titles: Option<Share>,
+    pub unknown_titles: Option<Interval>,
     /// Some of those: the title and the text.
     pub examples: Vec<UnknownTitle>,
 }
@@ -221,7 +210,7 @@ fn summary(source: &'static str, looked: Vec<Looked>) -> QualityOf {
         source,
         explanations: looked.len(),
         comparable: reviews.len(),
-        accepted_at_once: share(&at_once).unwrap_or(Share { mean: 0.0, low: 0.0, high: 0.0 }),
+        accepted_at_once: share(&at_once),
         attempts: attempts / looked.len().max(1) as f64,
         grounded: both(|review| review.grounded),
         names_evidence: both(|review| review.names_evidence),
@@ -237,15 +226,9 @@ fn mean_of(sides: [bool; 2]) -> f64 {
     f64::from(u8::from(sides[0]) + u8::from(sides[1])) / 2.0
 }
 
-/// Nothing for an empty sample.
-fn share(values: &[f64]) -> Option<Share> {
-    if values.is_empty() {
-        return None;
-    }
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let interval = bootstrap(values, CONFIDENCE, RESAMPLES, SEED);
-    let (low, high) = interval.map_or((mean, mean), |Interval { low, high, .. }| (low, high));
-    Some(Share { mean, low, high })
+/// A share or a mean over the sample; nothing for an empty one.
+fn share(values: &[f64]) -> Option<Interval> {
+    bootstrap(values, CONFIDENCE, RESAMPLES, SEED)
 }
 
 #[cfg(test)]
@@ -277,7 +260,7 @@ mod tests {
     fn shares_have_intervals_around_them_and_nothing_has_none() {
         assert_eq!(share(&[]), None);
         let half: Vec<f64> = (0..200).map(|number| f64::from(number % 2)).collect();
-        let Share { mean, low, high } = share(&half).unwrap();
+        let Interval { mean, low, high } = share(&half).unwrap();
         assert!(mean == 0.5 && low < 0.5 && low > 0.4 && high > 0.5 && high < 0.6);
         assert_eq!(mean_of([true, false]), 0.5);
     }

@@ -1,13 +1,14 @@
 //! `whyrank quality`.
 
 use anyhow::Result;
+use whyrank_models::metrics::Interval;
 
 use super::output::{plain, print, table};
 use super::runtime::Runtime;
 use super::train::interruptible;
 use crate::config::Settings;
 use crate::generator::GeneratorKind;
-use crate::quality::{QualityOf, QualityReport, Share, quality};
+use crate::quality::{QualityOf, QualityReport, quality};
 
 /// How much is looked at.
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,7 @@ fn described(report: &QualityReport) -> String {
     let mut table = table(["", "source", "mean", "95 %"]);
     for source in &report.sources {
         for (name, share) in figures(source) {
-            let Some(Share { mean, low, high }) = share else { continue };
+            let Some(Interval { mean, low, high }) = share else { continue };
             let interval = format!("{low:.3} to {high:.3}");
             table.add_row([
                 name.to_owned(),
@@ -70,9 +71,9 @@ fn described(report: &QualityReport) -> String {
     text
 }
 
-fn figures(of: &QualityOf) -> [(&'static str, Option<Share>); 6] {
+fn figures(of: &QualityOf) -> [(&'static str, Option<Interval>); 6] {
     [
-        ("accepted at the first attempt", Some(of.accepted_at_once)),
+        ("accepted at the first attempt", of.accepted_at_once),
         ("sides that refer to item, evidence or consumer", of.grounded),
         ("sides that name an item of the evidence", of.names_evidence),
         ("words that both sides share", of.shared_words),
