@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 use whyrank_models::metrics::{Interval, bootstrap};
 use whyrank_models::progress::Progress;
-use whyrank_plugin::{ExplanationRecord, ItemId, Source, UserId};
+use whyrank_plugin::{ExplanationRecord, ItemId, ItemRecord, Source};
 
 use crate::generator::{Review, title_as_named};
 use crate::queue::label_time;
@@ -126,13 +126,18 @@ pub async fn quality(
     progress: &dyn Progress,
 ) -> Result<QualityReport> {
     let (stored, records) = sampled(storage, sample).await?;
-    let items = storage.all_items().await?;
-    let catalogue = Catalogue::new(items.iter().map(|item| item.title.as_str()))?;
+    let items: HashMap<ItemId, ItemRecord> =
+        storage.all_items().await?.into_iter().map(|item| (item.id, item)).collect();
+    let catalogue = Catalogue::new(items.values().map(|item| item.title.as_str()))?;
     let mut found: HashMap<Source, Vec<Looked>> = HashMap::new();
     progress.begin("looking at explanations", records.len() as u64);
-    let count = records.len();
-    for (place, record) in records.into_iter().enumerate() {
-        let review = review(storage, writer, &record).await?;
+    let mut sample = 0;
+    for record in records {
+        // What was looked at until an interrupt is a random choice, too.
+        if progress.cancelled() {
+            break;
+        }
+        let review = review(storage, writer, &items, &record).await?;
         let unknown = review.as_ref().and_then(|review| {
             let sides = [&record.explanation.positive, &record.explanation.negative];
             sides.into_iter().find_map(|text| {
@@ -143,14 +148,15 @@ pub async fn quality(
         let source = record.provenance.source;
         let attempts = record.provenance.attempts;
         found.entry(source).or_default().push(Looked { attempts, review, unknown });
-        progress.advance(place as u64 + 1);
+        sample += 1;
+        progress.advance(sample as u64);
     }
     progress.end();
     let sources = [(Source::Llm, "llm"), (Source::Template, "template")];
     let sources = sources
         .into_iter()
         .filter_map(|(source, name)| found.remove(&source).map(|looked| summary(name, looked)));
-    Ok(QualityReport { stored, sample: count, sources: sources.collect() })
+    Ok(QualityReport { stored, sample, sources: sources.collect() })
 }
 
 /// An explanation that was looked at.
@@ -180,15 +186,12 @@ async fn sampled(storage: &Storage, sample: usize) -> Result<(usize, Vec<Explana
 async fn review(
     storage: &Storage,
     writer: &PairWriter,
+    items: &HashMap<ItemId, ItemRecord>,
     record: &ExplanationRecord,
 ) -> Result<Option<Review>> {
-    let (user, item): (UserId, ItemId) = (record.user, record.item);
-    let (Some(user), Some(item)) =
-        (storage.user(user).await?, storage.items(&[item]).await?.pop().flatten())
-    else {
-        return Ok(None);
-    };
-    let pair = Pair { user: &user, item: &item, before: label_time(&user, item.id) };
+    let Some(item) = items.get(&record.item) else { return Ok(None) };
+    let Some(user) = storage.user(record.user).await? else { return Ok(None) };
+    let pair = Pair { user: &user, item, before: label_time(&user, item.id) };
     writer.review(pair, record).await
 }
 
