@@ -13,7 +13,8 @@ pub(crate) enum Due {
     Time,
 }
 
-/// The SIGHUPs that come. Made before anything is served, because without it the signal ends the process.
+/// The SIGHUPs that come, also those before anybody waits. Made before anything is loaded, which can take
+/// minutes, because without it the signal ends the process.
 #[derive(Debug)]
 pub(crate) struct Hangups {
     #[cfg(unix)]
@@ -54,5 +55,19 @@ impl Hangups {
             return;
         }
         std::future::pending().await
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_that_comes_before_anybody_waits_is_not_lost() {
+        let mut hangups = Hangups::listen().unwrap();
+        let own = std::process::id().to_string();
+        let told = std::process::Command::new("kill").args(["-HUP", &own]).status().unwrap();
+        assert!(told.success());
+        assert_eq!(hangups.due(0, &CancellationToken::new()).await, Some(Due::Asked));
     }
 }

@@ -10,12 +10,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 use utoipa::ToSchema;
 use whyrank_models::taste::Rated;
 use whyrank_models::text::TextEmbedder;
@@ -51,11 +51,21 @@ pub struct InteractionSettings {
     pub maximum_history: usize,
     /// The latest interactions of a consumer that are known again when they are sent twice.
     pub remembered: usize,
+    /// Batches in hand, at most: they are taken in one after another, and more are refused with 429.
+    pub maximum_waiting: usize,
+    /// Seconds after which a caller is told that it takes too long; what has begun is taken in to its end.
+    pub timeout_seconds: u64,
 }
 
 impl Default for InteractionSettings {
     fn default() -> Self {
-        Self { maximum_batch: 1_000, maximum_history: 5_000, remembered: 1_000 }
+        Self {
+            maximum_batch: 1_000,
+            maximum_history: 5_000,
+            remembered: 1_000,
+            maximum_waiting: 16,
+            timeout_seconds: 120,
+        }
     }
 }
 
@@ -114,12 +124,17 @@ pub struct InteractionParts {
 }
 
 /// Takes in interactions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Interactions {
-    parts: InteractionParts,
+    parts: Arc<InteractionParts>,
+    /// Places for batches in hand.
+    places: Arc<Semaphore>,
     /// One change of consumers at a time in this process: they take milliseconds.
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
 }
+
+/// A batch that was checked: each consumer's id as the data gives it, and what is posted of them.
+type Batch = BTreeMap<UserId, (String, Vec<Posted>)>;
 
 /// Adds an entry to a history at its place, and to what the consumer has seen. False if it is there.
 pub(crate) fn add(user: &mut UserRecord, entry: HistoryEntry) -> bool {
@@ -155,22 +170,51 @@ fn merge(user: &mut UserRecord, given: &[Posted], settings: &InteractionSettings
 impl Interactions {
     /// Puts it together.
     pub fn new(parts: InteractionParts) -> Self {
-        Self { parts, turn: Mutex::default() }
+        let places = Arc::new(Semaphore::new(parts.settings.maximum_waiting));
+        Self { parts: Arc::new(parts), places, turn: Arc::default() }
+    }
+
+    /// How long a caller waits for a batch at most.
+    pub fn limit(&self) -> Duration {
+        Duration::from_secs(self.parts.settings.timeout_seconds)
     }
 
     /// Takes a batch in: all of it is checked before the first is stored, and durable when it returns.
+    /// A caller that leaves gives up its turn, or once that has come lets the batch be taken in to its end.
     ///
     /// # Errors
-    /// When one cannot be used (it is named by its place), or the store fails: then the batch may be
-    /// stored in part, and sending it again is harmless.
+    /// When one cannot be used (it is named by its place), too many batches are in hand, or the store fails:
+    /// then the batch may be stored in part, and sending it again is harmless.
     pub async fn take_in(&self, given: &[InteractionGiven]) -> Result<InteractionReport, ApiError> {
-        let mut of_each: BTreeMap<UserId, (String, Vec<Posted>)> = BTreeMap::new();
+        let place = self.places.clone().try_acquire_owned().map_err(|_| {
+            let most = self.parts.settings.maximum_waiting;
+            let message = format!(
+                "{most} batches of interactions are in hand (`interactions.maximum_waiting`); send this \
+                 one again later"
+            );
+            ApiError::new(Cause::Full, message)
+        })?;
+        let mut batch = Batch::new();
         for (user, external, posted) in self.checked(given).await? {
-            of_each.entry(user).or_insert((external, Vec::new())).1.push(posted);
+            batch.entry(user).or_insert((external, Vec::new())).1.push(posted);
         }
-        let mut report = InteractionReport { users: of_each.len(), ..InteractionReport::default() };
-        let _turn = self.turn.lock().await;
-        for (user, (external, posted)) in of_each {
+        let turn = self.turn.clone().lock_owned().await;
+        let this = self.clone();
+        // A task of its own: a caller that leaves does not stop it between record and vector.
+        let work = async move {
+            let _place = place;
+            this.take_turn(batch, turn).await
+        };
+        tokio::spawn(work).await.unwrap_or_else(|error| Err(anyhow::Error::from(error).into()))
+    }
+
+    async fn take_turn(
+        &self,
+        batch: Batch,
+        _turn: OwnedMutexGuard<()>,
+    ) -> Result<InteractionReport, ApiError> {
+        let mut report = InteractionReport { users: batch.len(), ..InteractionReport::default() };
+        for (user, (external, posted)) in batch {
             let (record, new, created) = self.store(user, external, &posted).await?;
             report.accepted += new;
             report.known += posted.len() - new;

@@ -9,7 +9,8 @@ use prometheus::{
 };
 use whyrank_plugin::ExplanationState;
 use whyrank_plugin::gateway::{
-    GATEWAY_CANCELLED, GATEWAY_DEGRADATIONS, GATEWAY_REFUSALS, GatewayObserver, Protocol,
+    GATEWAY_CANCELLED, GATEWAY_DEGRADATIONS, GATEWAY_REFUSALS, GATEWAY_UPSTREAM_FAILURES,
+    GatewayObserver, Protocol,
 };
 
 use crate::generator::Refusal;
@@ -31,8 +32,8 @@ pub const QUEUE_REFUSALS: [&str; 6] = ["full", "live", "busy", "draining", "budg
 
 /// What became of a job: written; found current; tried again later; given up; given back; lost to
 /// another worker.
-pub const JOB_OUTCOMES: [&str; 6] =
-    ["written", "current", "retried", "dead", "interrupted", "lost"];
+pub const JOB_OUTCOMES: [&str; 7] =
+    ["written", "current", "retried", "put_off", "dead", "interrupted", "lost"];
 
 /// Whyrank's metrics and the registry that holds them.
 #[derive(Debug, Clone)]
@@ -75,6 +76,8 @@ pub struct Metrics {
     pub interactions: IntCounterVec,
     /// Requests that the gateway did not let in, by `protocol` and `outcome`.
     pub gateway_refused: IntCounterVec,
+    /// Requests at the gateway that the server behind did not answer, by `protocol` and `outcome`.
+    pub gateway_upstream_failures: IntCounterVec,
     /// Requests at the gateway that could be reranked, by `protocol` and `outcome`.
     pub gateway_requests: IntCounterVec,
     /// Seconds of those requests, by `protocol` and `outcome`.
@@ -93,6 +96,8 @@ pub struct Metrics {
     pub role: IntGaugeVec,
     /// Switches of the live models, by `outcome` (`switched`, `refused`).
     pub model_switches: IntCounterVec,
+    /// 1 while the version that is to be live is refused and the one before answers.
+    pub models_refused: IntGauge,
     /// Rankings for the candidate in the shadow, by `outcome` (`scored`, `dropped`, `failed`).
     pub shadow_model_rankings: IntCounterVec,
     /// Rank correlation between the candidate and the live models, -1 to 1.
@@ -200,6 +205,11 @@ impl Metrics {
                 "Requests that the gateway did not let in, by outcome.",
                 &["protocol", "outcome"],
             )?,
+            gateway_upstream_failures: counters(
+                "gateway_upstream_failures_total",
+                "Requests at the gateway that the server behind did not answer, by outcome.",
+                &["protocol", "outcome"],
+            )?,
             gateway_requests: counters(
                 "gateway_requests_total",
                 "Requests at the gateway that could be reranked, by outcome.",
@@ -263,6 +273,10 @@ impl Metrics {
                 "model_switches_total",
                 "Switches of the live models, by outcome.",
                 &["outcome"],
+            )?,
+            models_refused: gauge(
+                "models_refused",
+                "1 while the version that is to be live is refused.",
             )?,
             shadow_model_rankings: counters(
                 "shadow_model_rankings_total",
@@ -345,7 +359,8 @@ impl Metrics {
         }
         let outcomes = ["reranked", "shadow", "passed", GATEWAY_CANCELLED]
             .into_iter()
-            .chain(GATEWAY_DEGRADATIONS);
+            .chain(GATEWAY_DEGRADATIONS)
+            .chain(GATEWAY_UPSTREAM_FAILURES);
         for outcome in outcomes {
             for protocol in [Protocol::Rest, Protocol::Grpc] {
                 let labels = [protocol.name(), outcome];
@@ -356,6 +371,11 @@ impl Metrics {
         for outcome in GATEWAY_REFUSALS {
             for protocol in [Protocol::Rest, Protocol::Grpc] {
                 self.gateway_refused.with_label_values(&[protocol.name(), outcome]);
+            }
+        }
+        for outcome in GATEWAY_UPSTREAM_FAILURES {
+            for protocol in [Protocol::Rest, Protocol::Grpc] {
+                self.gateway_upstream_failures.with_label_values(&[protocol.name(), outcome]);
             }
         }
         self.shadow_agreement.with_label_values::<&str>(&[]);
@@ -427,6 +447,10 @@ impl GatewayObserver for Metrics {
         self.gateway_refused.with_label_values(&[protocol.name(), reason]).inc();
     }
 
+    fn unanswered(&self, protocol: Protocol, outcome: &'static str) {
+        self.gateway_upstream_failures.with_label_values(&[protocol.name(), outcome]).inc();
+    }
+
     fn shadowed(&self, agreement: f64, took: Duration) {
         self.shadow_agreement.with_label_values::<&str>(&[]).observe(agreement);
         self.shadow_seconds.with_label_values::<&str>(&[]).observe(took.as_secs_f64());
@@ -455,6 +479,7 @@ mod tests {
             "queue_depth",
             "gateway_requests_total",
             "gateway_refused_total",
+            "gateway_upstream_failures_total",
             "shadow_agreement_count",
         ] {
             assert!(text.contains(&format!("whyrank_{name}")), "{name}");

@@ -10,9 +10,9 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 use whyrank_models::metrics::{Interval, bootstrap};
 use whyrank_models::progress::Progress;
-use whyrank_plugin::{ExplanationRecord, ItemId, ItemRecord, Source};
+use whyrank_plugin::{ExplanationRecord, ItemId, ItemRecord, Provenance, Source};
 
-use crate::generator::{Review, title_as_named};
+use crate::generator::{Review, TEMPLATE, title_as_named};
 use crate::queue::label_time;
 use crate::storage::Storage;
 use crate::writing::{Pair, PairWriter};
@@ -30,11 +30,45 @@ const TITLE_WORDS: usize = 2;
 /// As are shorter ones.
 const TITLE_CHARACTERS: usize = 8;
 
+/// Who wrote an explanation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Author {
+    /// An LLM.
+    Llm,
+    /// The template, after every text of an LLM was refused.
+    StandIn,
+    /// The template, which alone was asked.
+    Template,
+}
+
+impl Author {
+    const ALL: [Self; 3] = [Self::Llm, Self::StandIn, Self::Template];
+
+    fn of(provenance: &Provenance) -> Self {
+        let asked = provenance.generator.split_once('/').map_or("", |(kind, _)| kind);
+        match provenance.source {
+            Source::Llm => Self::Llm,
+            Source::Template if asked == TEMPLATE => Self::Template,
+            Source::Template => Self::StandIn,
+        }
+    }
+
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llm => "LLM",
+            Self::StandIn => "template in place of an LLM",
+            Self::Template => "template",
+        }
+    }
+}
+
 /// The explanations of one source.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QualityOf {
-    /// `llm` or `template`: the latter is also what stands in for an LLM whose texts were refused.
-    pub source: &'static str,
+    /// Who wrote them.
+    pub source: Author,
     /// Explanations looked at.
     pub explanations: usize,
     /// Of those, whose evidence is still what the writer was told. Only these can be held against it.
@@ -75,6 +109,8 @@ pub struct QualityReport {
     pub stored: usize,
     /// Explanations looked at.
     pub sample: usize,
+    /// Of those that an LLM was asked for, the share that the template wrote because every text was refused.
+    pub given_up: Option<Interval>,
     /// By source, where there are any.
     pub sources: Vec<QualityOf>,
 }
@@ -129,7 +165,7 @@ pub async fn quality(
     let items: HashMap<ItemId, ItemRecord> =
         storage.all_items().await?.into_iter().map(|item| (item.id, item)).collect();
     let catalogue = Catalogue::new(items.values().map(|item| item.title.as_str()))?;
-    let mut found: HashMap<Source, Vec<Looked>> = HashMap::new();
+    let mut found: HashMap<Author, Vec<Looked>> = HashMap::new();
     progress.begin("looking at explanations", records.len() as u64);
     let mut sample = 0;
     for record in records {
@@ -145,23 +181,29 @@ pub async fn quality(
                 Some(UnknownTitle { title, text: text.clone() })
             })
         });
-        let source = record.provenance.source;
+        let author = Author::of(&record.provenance);
+        let accepted_at_once = author != Author::StandIn && record.provenance.attempts <= 1;
         let attempts = record.provenance.attempts;
-        found.entry(source).or_default().push(Looked { attempts, review, unknown });
+        let looked = Looked { attempts, accepted_at_once, review, unknown };
+        found.entry(author).or_default().push(looked);
         sample += 1;
         progress.advance(sample as u64);
     }
     progress.end();
-    let sources = [(Source::Llm, "llm"), (Source::Template, "template")];
-    let sources = sources
+    let count = |author| found.get(&author).map_or(0, Vec::len);
+    let mut given_up = vec![0.0; count(Author::Llm)];
+    given_up.resize(given_up.len() + count(Author::StandIn), 1.0);
+    let sources = Author::ALL
         .into_iter()
-        .filter_map(|(source, name)| found.remove(&source).map(|looked| summary(name, looked)));
-    Ok(QualityReport { stored, sample, sources: sources.collect() })
+        .filter_map(|author| found.remove(&author).map(|looked| summary(author, looked)))
+        .collect();
+    Ok(QualityReport { stored, sample, given_up: share(&given_up), sources })
 }
 
 /// An explanation that was looked at.
 struct Looked {
     attempts: u32,
+    accepted_at_once: bool,
     review: Option<Review>,
     unknown: Option<UnknownTitle>,
 }
@@ -195,8 +237,8 @@ async fn review(
     writer.review(pair, record).await
 }
 
-fn summary(source: &'static str, looked: Vec<Looked>) -> QualityOf {
-    let at_once: Vec<f64> = looked.iter().map(|one| f64::from(one.attempts <= 1)).collect();
+fn summary(source: Author, looked: Vec<Looked>) -> QualityOf {
+    let at_once: Vec<f64> = looked.iter().map(|one| f64::from(one.accepted_at_once)).collect();
     let attempts: f64 = looked.iter().map(|one| f64::from(one.attempts)).sum();
     let reviews: Vec<&Review> = looked.iter().filter_map(|one| one.review.as_ref()).collect();
     let over = |values: Vec<f64>| share(&values);
@@ -257,6 +299,24 @@ mod tests {
             unknown("Unlike The Empire Strikes Back, it is quiet."),
             Some("The Empire Strikes Back")
         );
+    }
+
+    #[test]
+    fn a_template_in_place_of_an_llm_is_told_from_one_that_was_asked_for() {
+        let author = |generator: &str, source| {
+            Author::of(&Provenance {
+                generator: generator.to_owned(),
+                prompt_version: String::new(),
+                profile_version: String::new(),
+                source,
+                seed: 0,
+                attempts: 1,
+                written_at: 0,
+            })
+        };
+        assert_eq!(author("mistralrs/one@1", Source::Llm), Author::Llm);
+        assert_eq!(author("mistralrs/one@1", Source::Template), Author::StandIn);
+        assert_eq!(author("template/template@1", Source::Template), Author::Template);
     }
 
     #[test]

@@ -32,17 +32,27 @@ pub(crate) struct Reloading {
     pub(crate) storage: Storage,
     /// Where it is told how it went.
     pub(crate) metrics: Metrics,
+    /// What [`seen`] saw before the start, so that what changes during it is found by the first look.
+    pub(crate) seen: Option<Fingerprint>,
 }
 
 /// What the files hold, in short; the same as long as none has changed.
-type Fingerprint = [u8; 32];
+pub(crate) type Fingerprint = [u8; 32];
+
+/// What the files hold that these settings were read from; none if they hold other settings by now.
+pub(crate) fn seen(settings: &Settings) -> Option<Fingerprint> {
+    let seen = fingerprint(&watched(settings));
+    // What has changed between the reading and this look would otherwise be taken for what was read.
+    let same = config::read(settings.source.as_deref()).is_ok_and(|fresh| fresh == *settings);
+    same.then_some(seen)
+}
 
 impl Reloading {
     /// Reads again whenever that is due, until `shutdown` fires.
     pub(crate) async fn follow(self, mut hangups: Hangups, shutdown: CancellationToken) {
         let this = Arc::new(self);
         let seconds = this.settings.server.reload_seconds;
-        let mut seen = this.clone().looked().await;
+        let mut seen = this.seen;
         loop {
             let Some(due) = hangups.due(seconds, &shutdown).await else { return };
             // The look comes before the reading: what changes in between is found the next time.
@@ -135,25 +145,24 @@ impl Reloading {
     }
 
     async fn looked(self: Arc<Self>) -> Option<Fingerprint> {
-        tokio::task::spawn_blocking(move || fingerprint(&self.watched())).await.ok()
+        tokio::task::spawn_blocking(move || fingerprint(&watched(&self.settings))).await.ok()
     }
+}
 
-    /// The configuration and the files that it names.
-    fn watched(&self) -> Vec<PathBuf> {
-        let settings = &self.settings;
-        let (server, gateway) = (&settings.server, &settings.gateway);
-        let named = [
-            &settings.source,
-            &server.keys_file,
-            &server.inference_token_file,
-            &settings.store.server.api_key_file,
-            &gateway.api_keys_file,
-            &gateway.upstream_api_key_file,
-        ];
-        let tls = [server.tls_files(), gateway.tls_files()];
-        let tls = tls.iter().flatten().flat_map(|files| files.paths().map(Path::to_owned));
-        named.into_iter().flatten().cloned().chain(tls).collect()
-    }
+/// The configuration and the files that it names.
+fn watched(settings: &Settings) -> Vec<PathBuf> {
+    let (server, gateway) = (&settings.server, &settings.gateway);
+    let named = [
+        &settings.source,
+        &server.keys_file,
+        &server.inference_token_file,
+        &settings.store.server.api_key_file,
+        &gateway.api_keys_file,
+        &gateway.upstream_api_key_file,
+    ];
+    let tls = [server.tls_files(), gateway.tls_files()];
+    let tls = tls.iter().flatten().flat_map(|files| files.paths().map(Path::to_owned));
+    named.into_iter().flatten().cloned().chain(tls).collect()
 }
 
 /// Contents rather than times: a mounted secret is replaced by turning a link, and a copy may keep its time.
@@ -187,5 +196,21 @@ mod tests {
         std::fs::remove_file(&paths[1]).unwrap();
         let gone = fingerprint(&paths);
         assert_ne!(gone, write("a", ""));
+    }
+
+    #[test]
+    fn what_changes_after_the_settings_were_read_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, keys) = (folder.path().join("whyrank.toml"), folder.path().join("keys"));
+        let named = keys.display().to_string();
+        std::fs::write(&path, format!("[gateway]\napi_keys_file = {named:?}\n")).unwrap();
+        std::fs::write(&keys, "old\n").unwrap();
+        let settings = config::read(Some(&path)).unwrap();
+        let begun = seen(&settings);
+        assert_eq!(begun, Some(fingerprint(&watched(&settings))));
+        std::fs::write(&keys, "new\n").unwrap();
+        // During the start, and between the reading of the settings and the look before it.
+        assert_ne!(begun, Some(fingerprint(&watched(&settings))));
+        assert_eq!(seen(&settings), None);
     }
 }

@@ -15,11 +15,15 @@ pub struct SplitSettings {
     /// Folds of the interactions before it; at least 2. A pair of one fold is learned from what the other
     /// folds tell of its consumer and its item.
     pub folds: usize,
+    /// Whether both take whole items, so that all learning is about items as if nobody had rated them. An
+    /// evaluation of new items sets it; no setting of its own.
+    #[serde(skip)]
+    pub by_item: bool,
 }
 
 impl Default for SplitSettings {
     fn default() -> Self {
-        Self { validation: 0.1, folds: 5 }
+        Self { validation: 0.1, folds: 5, by_item: false }
     }
 }
 
@@ -29,7 +33,7 @@ pub struct Divided {
     /// All interactions.
     pub sorted: Vec<HistoryEntry>,
     /// Interactions before this place are the training part, at least one wherever there is any; the rest
-    /// is the validation part.
+    /// is the validation part. Where whole items are taken only each part is in the order of time.
     pub training_end: usize,
     /// The fold of each interaction of the training part.
     pub folds: Vec<usize>,
@@ -43,6 +47,9 @@ impl SplitSettings {
     /// A share of a few interactions is rounded by chance as well, or the validation part of data with
     /// short histories would be empty.
     pub fn divide(&self, user: UserId, history: &[HistoryEntry]) -> Divided {
+        if self.by_item {
+            return self.divide_items(user, history);
+        }
         let by_chance = |entry: &HistoryEntry| chance(&(user, Some(entry.item)));
         let mut sorted = history.to_vec();
         sorted.sort_by_cached_key(|entry| (entry.time, by_chance(entry)));
@@ -55,6 +62,28 @@ impl SplitSettings {
         for (turn, place) in order.into_iter().enumerate() {
             folds[place] = (turn + (own % self.folds as u64) as usize) % self.folds;
         }
+        Divided { sorted, training_end, folds }
+    }
+
+    /// The same by whole items, each in the same part and fold for all consumers.
+    fn divide_items(&self, user: UserId, history: &[HistoryEntry]) -> Divided {
+        let of_item = |entry: &HistoryEntry| {
+            let digest = Sha256::digest(entry.item.point().to_string());
+            u64::from_le_bytes(std::array::from_fn(|place| digest[place]))
+        };
+        let held = |entry: &HistoryEntry| {
+            of_item(entry) as f64 / u64::MAX as f64 <= f64::from(self.validation)
+        };
+        let mut sorted = history.to_vec();
+        sorted.sort_by_cached_key(|entry| {
+            (held(entry), entry.time, chance(&(user, Some(entry.item))))
+        });
+        let training = sorted.partition_point(|entry| !held(entry));
+        let training_end = training.max(sorted.len().min(1));
+        let folds = sorted[..training_end]
+            .iter()
+            .map(|entry| (of_item(entry).rotate_left(32) % self.folds as u64) as usize)
+            .collect();
         Divided { sorted, training_end, folds }
     }
 
@@ -107,7 +136,7 @@ mod tests {
             times in prop::collection::vec(0_i64..50, 0..300), user in any::<u64>(),
             validation in 0.01_f32..0.9, folds in 2_usize..9,
         ) {
-            let (settings, count) = (SplitSettings { validation, folds }, times.len());
+            let (settings, count) = (SplitSettings { validation, folds, by_item: false }, times.len());
             let mut given = entries(&times);
             let divided = settings.divide(UserId(user.into()), &given);
             prop_assert!(divided.training_end <= count && divided.sorted.len() == count);
@@ -123,6 +152,28 @@ mod tests {
             given.reverse();
             prop_assert_eq!(settings.divide(UserId(user.into()), &given), divided, "any order read");
         }
+    }
+
+    #[test]
+    fn an_item_is_in_one_part_and_fold_for_everybody() {
+        let settings = SplitSettings { validation: 0.2, folds: 3, by_item: true };
+        let mut parts = std::collections::HashMap::new();
+        let mut counts = [0; 4];
+        for user in 0..20_u64 {
+            let history = entries(&(user as i64..300).collect::<Vec<i64>>());
+            let Divided { sorted, training_end, folds } =
+                settings.divide(UserId(user.into()), &history);
+            assert!(sorted[..training_end].is_sorted_by_key(|entry| entry.time));
+            assert!(sorted[training_end..].is_sorted_by_key(|entry| entry.time));
+            for (place, entry) in sorted.iter().enumerate() {
+                let part = folds.get(place).copied().unwrap_or(settings.folds);
+                assert_eq!(*parts.entry(entry.item).or_insert(part), part);
+                counts[part] += 1;
+            }
+        }
+        assert!(counts.into_iter().all(|count| count > 500), "{counts:?}");
+        let only = entries(&[1]);
+        assert_eq!(settings.divide(UserId(1.into()), &only).training_end, 1);
     }
 
     #[test]

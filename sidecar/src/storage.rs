@@ -268,16 +268,24 @@ impl Storage {
         Ok(found)
     }
 
-    /// Hands over all written explanations that match, one at a time.
+    /// Hands over all written explanations that match, one at a time. One that cannot be read is told and
+    /// passed over: a single bad point must not stop what goes through all of them.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn each_explanation(
         &self,
         filter: Option<Filter>,
-        take: impl FnMut(ExplanationRecord),
+        mut take: impl FnMut(ExplanationRecord),
     ) -> Result<()> {
-        self.walk(&self.settings.explanations, filter, take, ExplanationRecord::from_point).await
+        let read = |point| {
+            let read = ExplanationRecord::from_point(point);
+            let told =
+                read.inspect_err(|error| tracing::warn!(%error, "an explanation is unusable"));
+            Ok(told.ok())
+        };
+        let each = |found: Option<ExplanationRecord>| found.into_iter().for_each(&mut take);
+        self.walk(&self.settings.explanations, filter, each, read).await
     }
 
     async fn walk<Record>(

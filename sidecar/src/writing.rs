@@ -384,9 +384,10 @@ impl PairWriter {
 
     /// Whether no LLM is asked.
     pub fn is_template(&self) -> bool {
-        self.writer.identity().generator == "template"
+        self.writer.identity().generator == generator::TEMPLATE
     }
 
+    /// `kind/model@version`, as a provenance has it.
     fn generator_name(&self) -> String {
         let identity = self.writer.identity();
         format!("{}/{}@{}", identity.generator, identity.model, identity.version)

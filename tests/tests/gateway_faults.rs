@@ -10,13 +10,23 @@ use futures::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use whyrank_plugin::UserId;
 use whyrank_tests::{Gateway, Installation, Server, until};
 
 /// Requests that a group of clients keeps in flight.
 const CLIENTS: usize = 1_000;
+
+/// Counts queries that could be reranked.
+const QUERIES: &str = "whyrank_gateway_requests_total";
+/// Counts requests of every kind that the engine did not answer.
+const UNANSWERED: &str = "whyrank_gateway_upstream_failures_total";
+
+/// 4096 zeros, compressed with gzip.
+const SMALL_AND_LARGE: &[u8] =
+    b"\x1f\x8b\x08\0\0\0\0\0\x02\x03\xed\xc1\x01\x0d\0\0\0\xc2\xa0\xf7\x4f\x6d\x0f\
+    \x07\x14\0\0\0\xf0\x6e\x11\0\x1c\xc7\0\x10\0\0";
 
 /// The engine, and a gateway in front of it.
 struct Pair {
@@ -58,6 +68,24 @@ impl Pair {
 
     async fn ask(&self, body: &Value) -> reqwest::Result<reqwest::Response> {
         self.http.post(self.url()).json(body).send().await
+    }
+
+    /// What a counter of the gateway's process says.
+    async fn count(&self, counter: &str, protocol: &str, outcome: &str) -> u64 {
+        let url = format!("{}/metrics", self.front.url);
+        let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
+        let series = format!("{counter}{{outcome=\"{outcome}\",protocol=\"{protocol}\"}} ");
+        let count = text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok());
+        count.unwrap_or_else(|| panic!("no series {series} in\n{text}"))
+    }
+
+    /// Posts a gRPC frame to the gateway.
+    async fn post_frame(&self, path: &str, encoding: &str, frame: &[u8]) -> reqwest::Response {
+        let grpc = &self.front.gateway.as_ref().unwrap().grpc;
+        let http2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+        let request = http2.post(format!("{grpc}/{path}")).header("grpc-encoding", encoding);
+        let request = request.header("content-type", "application/grpc").header("te", "trailers");
+        request.body(frame.to_vec()).send().await.unwrap()
     }
 
     /// Starts the engine again where it was.
@@ -251,9 +279,44 @@ async fn an_engine_that_accepts_and_never_answers_is_given_up() {
     let body: Value = answer.json().await.unwrap();
     let error = body["status"]["error"].as_str().unwrap();
     assert!(error.contains("did not answer within 1 s"), "{error}");
+    assert_eq!(pair.count(UNANSWERED, "rest", "timeout").await, 1);
     drop(silent);
     let answer = pair.ask(&for_user(10)).await.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(pair.count(UNANSWERED, "rest", "unreachable").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_cannot_be_reached_is_counted_and_nothing_counts_as_passed() {
+    // Bound and never listened on, so that nobody else gets the port and every connection is refused.
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = format!("http://{}", nobody.local_addr().unwrap());
+    let settings = format!("upstream_grpc = \"{address}\"\n");
+    let pair = Pair::start_with(&settings, |_| address.clone());
+    for protocol in ["rest", "grpc"] {
+        for outcome in ["unreachable", "timeout"] {
+            assert_eq!(pair.count(UNANSWERED, protocol, outcome).await, 0, "{protocol} {outcome}");
+        }
+    }
+    // One that would be reranked, one that would pass, and one on a route that is never reranked.
+    let for_nobody = json!({ "query": [0.1, 0.2], "using": "item", "limit": 3 });
+    for question in [for_user(10), for_nobody] {
+        let answer = pair.ask(&question).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    }
+    let list = format!("{}/collections", pair.front.gateway.as_ref().unwrap().rest);
+    let answer = pair.http.get(list).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    for path in ["qdrant.Points/Query", "qdrant.Collections/List"] {
+        let answer = pair.post_frame(path, "identity", b"\0\0\0\0\0").await;
+        assert_eq!(answer.headers()["grpc-status"], "14", "{path}");
+    }
+    for (protocol, requests, queries) in [("rest", 3, 2), ("grpc", 2, 1)] {
+        assert_eq!(pair.count(UNANSWERED, protocol, "unreachable").await, requests, "{protocol}");
+        assert_eq!(pair.count(QUERIES, protocol, "unreachable").await, queries, "{protocol}");
+        assert_eq!(pair.count(QUERIES, protocol, "passed").await, 0, "{protocol}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,15 +334,17 @@ async fn damaged_and_oversized_requests_are_answered_by_the_engine() {
     let answer = answer.header("content-type", "application/json").send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
     // A gRPC frame that promises more than it brings.
-    let grpc = &pair.front.gateway.as_ref().unwrap().grpc;
-    let http2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
     for body in [&b"\0\0\0\0\x09abc"[..], &b"\0\xff\xff\xff\xff"[..], &b"\x01\0\0\0\x01a"[..]] {
-        let request = http2.post(format!("{grpc}/qdrant.Points/Query"));
-        let request = request.header("content-type", "application/grpc").header("te", "trailers");
-        let answer = request.body(body.to_vec()).send().await.unwrap();
+        let answer = pair.post_frame("qdrant.Points/Query", "identity", body).await;
         let status = answer.headers().get("grpc-status").map(|status| status.to_str().unwrap());
         assert!(status.is_some_and(|status| status != "0"), "{:?}", answer.headers());
     }
+    // A small one that becomes larger than what the gateway reads.
+    let head = [1, 0, 0, 0, SMALL_AND_LARGE.len() as u8];
+    let frame = [head.as_slice(), SMALL_AND_LARGE].concat();
+    let answer = pair.post_frame("qdrant.Points/Query", "gzip", &frame).await;
+    assert_eq!(answer.headers()["x-whyrank-degraded"], "too_large");
+    assert_eq!(pair.count(QUERIES, "grpc", "too_large").await, 1);
     // And it still works.
     assert_eq!(ids(&pair.ask(&for_user(3)).await.unwrap().json().await.unwrap()).len(), 3);
 }

@@ -62,7 +62,25 @@ async fn a_key_that_asks_too_often_is_told_when_to_come_back() -> Result<()> {
     ensure!((1..=6).contains(&refused), "{statuses:?}");
     let answer = post(&server, "/v1/recommend", &other, &body).send().await?;
     ensure!(answer.status() != StatusCode::TOO_MANY_REQUESTS, "another key is bounded too");
-    Ok(())
+
+    // The console asks with the same allowance, and what is refused is told in the audit log everywhere.
+    let console = format!("{}/console", server.url);
+    let visit = || async { Client::new().get(&console).header("api-key", &eager).send().await };
+    let answers = futures::future::join_all((0..8).map(|_| visit())).await;
+    let mut visits = 0;
+    for answer in answers {
+        visits += usize::from(answer?.status() == StatusCode::TOO_MANY_REQUESTS);
+    }
+    ensure!((1..=8).contains(&visits), "{visits}");
+    let told = |path: &str| {
+        let named = |line: &String| line.contains(path) && line.contains("eager");
+        let of_audit = server.log().into_iter().filter(|line| line.contains("whyrank::audit"));
+        of_audit.filter(named).filter(|line| line.contains("outcome=\"full\"")).count()
+    };
+    until("what was refused is in the audit log", async || {
+        Ok(told("path=\"/v1/recommend\"") == refused && told("path=\"/console\"") == visits)
+    })
+    .await
 }
 
 /// Regression: bodies that never came held the places of the whole API, and needed no key for it.
@@ -196,21 +214,56 @@ async fn a_place_at_the_gateway_is_held_to_the_end_and_over_a_change_of_keys() -
     Ok(())
 }
 
-#[tokio::test]
-async fn a_caller_that_leaves_stops_the_work_and_frees_its_place() -> Result<()> {
-    let model = StandIn::start().await?;
-    model.behave(Behaviour::Hangs);
+/// A trained installation whose LLM is this.
+async fn with_model(model: &StandIn) -> Result<Installation> {
     let base = model.base_url.clone();
-    let (installation, key) = tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(move || {
         let installation = Installation::trained()?;
         installation.configure(&format!(
             "[generator]\nkind = \"openai\"\n\n[generator.openai]\nbase_url = \"{base}\"\n\
              model = \"stand-in\"\nretries = 0\n"
         ))?;
-        let key = key(&installation, "one", "limits = { concurrent_requests = 1 }\n")?;
-        anyhow::Ok((installation, key))
+        Ok(installation)
     })
-    .await??;
+    .await?
+}
+
+/// Regression: the stream of a text that took too long went on without an end, and counted as answered when it
+/// began.
+#[tokio::test]
+async fn a_streamed_text_that_takes_too_long_ends_in_an_error() -> Result<()> {
+    let model = StandIn::start().await?;
+    model.behave(Behaviour::Hangs);
+    let installation = with_model(&model).await?;
+    let path = installation.path().join("whyrank.toml");
+    let text = std::fs::read_to_string(&path)?;
+    std::fs::write(path, text.replace("[server]", "[server]\nwrite_timeout_seconds = 1"))?;
+    let server = installation.serve(&["--role", "api", "--role", "worker"])?;
+    // The second waits in the queue of the worker while the first has the model.
+    let ask = |item: &str| {
+        let body = json!({ "user": "1", "item": item, "wait": true, "stream": true });
+        let request = post(&server, "/v1/explain", "", &body);
+        async { anyhow::Ok(request.send().await?.text().await?) }
+    };
+    let (first, second) = tokio::try_join!(ask("9"), ask("10"))?;
+    for events in [first, second] {
+        let told = events.contains("event: error") && events.contains("write_timeout_seconds");
+        ensure!(told && !events.contains("event: done"), "{events}");
+    }
+    until("the model is let go", async || Ok(model.calls() == model.left())).await?;
+    let line = "whyrank_requests_total{outcome=\"deadline\",route=\"explain\"} 2";
+    ensure!(metric(&server, line).await?, "the faults are counted when they happen");
+    let line = "whyrank_requests_total{outcome=\"ok\",route=\"explain\"} 0";
+    ensure!(metric(&server, line).await?, "nothing was answered");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_stops_the_work_and_frees_its_place() -> Result<()> {
+    let model = StandIn::start().await?;
+    model.behave(Behaviour::Hangs);
+    let installation = with_model(&model).await?;
+    let key = key(&installation, "one", "limits = { concurrent_requests = 1 }\n")?;
     let server = installation.serve(&["--role", "api", "--role", "worker"])?;
     for (number, stream) in [(1, false), (2, true)] {
         let body = json!({ "user": "1", "item": "9", "wait": true, "stream": stream });
@@ -242,16 +295,7 @@ async fn a_caller_that_leaves_stops_the_work_and_frees_its_place() -> Result<()>
 async fn the_callers_own_deadline_ends_the_work() -> Result<()> {
     let model = StandIn::start().await?;
     model.behave(Behaviour::Hangs);
-    let base = model.base_url.clone();
-    let installation = tokio::task::spawn_blocking(move || {
-        let installation = Installation::trained()?;
-        installation.configure(&format!(
-            "[generator]\nkind = \"openai\"\n\n[generator.openai]\nbase_url = \"{base}\"\n\
-             model = \"stand-in\"\nretries = 0\n"
-        ))?;
-        anyhow::Ok(installation)
-    })
-    .await??;
+    let installation = with_model(&model).await?;
     let server = installation.serve(&["--role", "api", "--role", "worker"])?;
     let body = json!({ "user": "1", "item": "9", "wait": true });
     let answer = post(&server, "/v1/explain?timeout=0.5", "", &body).send().await?;

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use whyrank_tests::soak::{Behaviour, StandIn};
 use whyrank_tests::{Installation, Server, until};
 
 /// Written at once, by the template: what is tested is who writes, when, and how often.
@@ -289,5 +290,40 @@ async fn stale_reasons_are_written_again_by_policy() -> Result<()> {
     let stale = stale_after_an_interaction("never", 2).await?;
     assert_eq!(stale, 4, "they stay, marked as stale, however often they are shown");
     assert_eq!(stale_after_an_interaction("all", 0).await?, 0, "nobody had to look at them");
+    Ok(())
+}
+
+/// Regression: while the LLM was away, the worker used up the attempts of all pairs that waited, and nothing
+/// revived them.
+#[tokio::test]
+async fn an_llm_that_is_away_costs_no_pair_its_place() -> Result<()> {
+    let model = StandIn::start().await?;
+    model.behave(Behaviour::Refuses);
+    let base = model.base_url.clone();
+    let installation = tokio::task::spawn_blocking(move || {
+        let installation = Installation::trained()?;
+        installation.configure(&format!(
+            "[generator]\nkind = \"openai\"\n\n[generator.openai]\nbase_url = \"{base}\"\n\
+             model = \"stand-in\"\nretries = 0\n\n[queue]\npoll_milliseconds = 20\nattempts = 2\n\
+             retry_initial_seconds = 1\nretry_maximum_seconds = 1\n"
+        ))?;
+        anyhow::Ok(installation)
+    })
+    .await??;
+    let server = installation.serve(&[])?;
+    post(&server, "/v1/queue", &pairs("1", 1..=4)).await?;
+    let put_off = "whyrank_queue_jobs_total{outcome=\"put_off\"}";
+    until("the worker has seen that the LLM is away", async || {
+        Ok(metric(&server, put_off).await? >= 4.0)
+    })
+    .await?;
+    let status = get(&server, "/v1/queue").await?;
+    assert_eq!((&status["depth"], &status["dead"]), (&json!(4), &json!(0)), "{status}");
+    model.behave(Behaviour::Writes);
+    until("the queue is empty", async || Ok(get(&server, "/v1/queue").await?["depth"] == 0))
+        .await?;
+    let written = "whyrank_queue_jobs_total{outcome=\"written\"}";
+    assert_eq!(metric(&server, written).await?, 4.0);
+    assert_eq!(get(&server, "/v1/queue").await?["dead"], 0);
     Ok(())
 }

@@ -3,6 +3,8 @@
 
 mod certificates;
 
+#[cfg(unix)]
+use std::io::Write;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -170,6 +172,72 @@ async fn changed_files_are_found_without_a_signal() -> Result<()> {
     until("the new key is let in", async || Ok(asked("new").await? == StatusCode::OK)).await?;
     ensure!(asked("old").await? == StatusCode::UNAUTHORIZED);
     Ok(())
+}
+
+/// Starts the gateway on a trained installation with the key `old`, and makes the key `new` in its place while
+/// the server waits for its models, after it has read its settings. Then `meanwhile` gets the server's
+/// process id.
+#[cfg(unix)]
+fn rotated_during_the_start(
+    server: &str,
+    meanwhile: impl FnOnce(&str) -> Result<()> + Send + 'static,
+) -> Result<(Installation, Server)> {
+    let installation = Installation::trained()?;
+    let folder = installation.path().to_owned();
+    std::fs::write(folder.join("gateway.keys"), "old\n")?;
+    configure(&installation, server, "api_keys_file = \"gateway.keys\"\n")?;
+    // A pipe in the place of the file that says which models are live: the server reads it when it loads
+    // them, and waits until somebody writes.
+    let (pointer, whole) = (folder.join("models/live.json"), folder.join("live.json"));
+    std::fs::rename(&pointer, &whole)?;
+    ensure!(Command::new("mkfifo").arg(&pointer).status()?.success(), "no pipe");
+    std::thread::spawn(move || -> Result<()> {
+        // Opening it waits for the server. If anything fails, the server reads nothing and ends.
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(&pointer)?;
+        std::fs::write(folder.join("gateway.keys"), "new\n")?;
+        meanwhile(std::fs::read_to_string(folder.join("process"))?.trim())?;
+        std::fs::rename(&whole, &pointer)?;
+        Ok(pipe.write_all(&std::fs::read(&pointer)?)?)
+    });
+    // The shell becomes the server, so that its process id is known before it serves.
+    let mut command = Command::new("sh");
+    command
+        .current_dir(installation.path())
+        .args(["-c", "echo $$ > process; exec \"$0\" \"$@\""])
+        .arg(whyrank_tests::binary())
+        .args(["--config", "whyrank.toml", "serve", "--role", "gateway"]);
+    let server = Server::started(command)?;
+    Ok((installation, server))
+}
+
+/// Waits until the gateway lets the key `new` in, and `old` no more.
+#[cfg(unix)]
+async fn until_rotated(server: &Server) -> Result<()> {
+    let (client, url) = (Client::new(), format!("{}/collections", gateway(server)?));
+    let asked = async |key: &str| -> Result<StatusCode> {
+        Ok(client.get(&url).header("api-key", key).send().await?.status())
+    };
+    until("the new key is let in", async || Ok(asked("new").await? == StatusCode::OK)).await?;
+    ensure!(asked("old").await? == StatusCode::UNAUTHORIZED);
+    Ok(())
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn keys_that_rotate_during_the_start_are_found() -> Result<()> {
+    let (_installation, server) = rotated_during_the_start("reload_seconds = 1\n", |_| Ok(()))?;
+    until_rotated(&server).await
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_during_the_start_counts_and_does_not_end_the_process() -> Result<()> {
+    let hang_up = |process: &str| -> Result<()> {
+        ensure!(Command::new("kill").args(["-HUP", process]).status()?.success(), "no signal");
+        Ok(())
+    };
+    let (_installation, server) = rotated_during_the_start("reload_seconds = 0\n", hang_up)?;
+    until_rotated(&server).await
 }
 
 /// Status of a request that needs the store, and of one that needs the token of inference.

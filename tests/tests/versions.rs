@@ -257,6 +257,32 @@ async fn a_signal_switches_and_a_damaged_version_is_refused_with_every_damage() 
     Ok(())
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_comes_after_it_was_announced_is_refused_until_it_is_there() -> Result<()> {
+    let (installation, first, second) = with_two_versions()?;
+    installation.configure("[models]\npoll_seconds = 1\n")?;
+    installation.succeed(&["models", "activate", &first])?;
+    let server = installation.serve(&["--role", "api"])?;
+    let client = Client::new();
+    let refused = async || -> Result<bool> {
+        let metrics = client.get(format!("{}/metrics", server.url)).send().await?.text().await?;
+        Ok(metrics.lines().any(|line| line == "whyrank_models_refused 1"))
+    };
+    ensure!(!refused().await?, "refused without a version to refuse");
+    // So does rsync: the file before the folder that it names.
+    let (folder, away) = (version_folder(&installation, &second), installation.path().join("away"));
+    std::fs::rename(&folder, &away)?;
+    let pointer = json!({ "live": second, "previous": [first] });
+    std::fs::write(installation.path().join("models/live.json"), pointer.to_string())?;
+    until("the version is refused", async || refused().await).await?;
+    std::fs::rename(&away, &folder)?;
+    let hangup = ["-HUP", &server.id().to_string()].map(str::to_owned);
+    ensure!(std::process::Command::new("kill").args(&hangup).status()?.success(), "no signal");
+    until_answering(&client, &server, &second).await?;
+    until("nothing is refused any more", async || Ok(!refused().await?)).await
+}
+
 #[test]
 fn models_whose_outputs_are_others_than_the_golden_ones_are_refused() -> Result<()> {
     let (installation, first, second) = with_two_versions()?;

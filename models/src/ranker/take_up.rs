@@ -30,6 +30,8 @@ pub struct TakeUpExamples {
     pub taken: Vec<bool>,
     /// Share of the pairs that were not taken up which are in the sample, above 0 and at most 1.
     pub sampled: f64,
+    /// Share of the pairs that were taken up which are here, above 0 and at most 1.
+    pub kept: f64,
 }
 
 /// The probability that a consumer takes an item up.
@@ -67,8 +69,9 @@ impl TakeUp {
         let (mean, scale) = standardisation(table.view());
         standardise(&mut table.view_mut(), &mean, &scale);
         let solution = newton(table.view(), &examples.taken)?;
-        // The sample has the pairs that were not taken up too rarely: the odds shrink by its share.
-        let intercept = solution[columns.len()] + examples.sampled.ln();
+        // The sample has the pairs that were not taken up too rarely: the odds shrink by its share. They grow
+        // by what is missing of those that were.
+        let intercept = solution[columns.len()] + (examples.sampled / examples.kept).ln();
         let weights = solution.as_slice()[..columns.len()].to_vec();
         Ok(Self { columns: columns.to_vec(), width, mean, scale, weights, intercept })
     }
@@ -154,13 +157,14 @@ mod tests {
         for _ in 0..200_000 {
             let features = [random.random_range(-2.0..2.0_f32), random.random_range(-2.0..2.0)];
             let yes = random.random::<f64>() < truth(&features);
-            if yes || random.random::<f64>() < 0.1 {
+            // Regression: pairs that were taken up were rarer in the sample than among all, and nobody asked.
+            if random.random::<f64>() < if yes { 0.5 } else { 0.1 } {
                 rows.extend(features);
                 taken.push(yes);
             }
         }
         let features = Array2::from_shape_vec((taken.len(), 2), rows).unwrap();
-        let examples = TakeUpExamples { features, taken, sampled: 0.1 };
+        let examples = TakeUpExamples { features, taken, sampled: 0.1, kept: 0.5 };
         for columns in [vec![0], vec![0, 1]] {
             let model = TakeUp::learn(&examples, &columns).unwrap();
             for first in [-1.0, 0.0, 1.0, 2.0] {
@@ -180,7 +184,7 @@ mod tests {
     fn classes_that_are_apart_stay_finite_and_one_class_is_refused() {
         let features = Array2::from_shape_vec((4, 1), vec![-1.0, -0.9, 0.9, 1.0]).unwrap();
         let taken = vec![false, false, true, true];
-        let examples = TakeUpExamples { features, taken, sampled: 0.5 };
+        let examples = TakeUpExamples { features, taken, sampled: 0.5, kept: 1.0 };
         let model = TakeUp::learn(&examples, &[0]).unwrap();
         assert!(model.probability(&[1.0]) > model.probability(&[-1.0]));
         let one = TakeUpExamples { taken: vec![true; 4], ..examples };

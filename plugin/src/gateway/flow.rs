@@ -17,7 +17,7 @@ use super::exchange::{
     compose, degraded, encoding, grpc_timeout, mode, named_consumer, timeout_parameter, with_header,
 };
 use super::queries::{Answers, Arrangement, Asked, Fetched, Placed, Queries, Route, Unread};
-use super::upstream::grpc_failed;
+use super::upstream::{grpc_failed, unanswered};
 use super::{
     ConsumerReference, GATEWAY_CANCELLED, GatewayScore, Inner, Mode, Protocol, RerankFault,
     RerankTask, STATE_HEADER, rest,
@@ -42,6 +42,8 @@ pub(super) async fn answer(
     let mut counted = Counted { inner: inner.clone(), protocol, started, answered: false };
     let mut observed = |response: Response<Body>, outcome: &'static str| {
         counted.answered = true;
+        // What was done does not matter where the server behind gave no answer.
+        let outcome = unanswered(&response).unwrap_or(outcome);
         inner.observer.answered(protocol, outcome, started.elapsed());
         response
     };
@@ -53,8 +55,9 @@ pub(super) async fn answer(
             return observed(degraded(response, why), why);
         }
     };
-    let call = Call { inner: inner.clone(), protocol, route, parts, body, share, started };
-    let (queries, consumers) = match call.decide() {
+    let shares = vec![share];
+    let mut call = Call { inner: inner.clone(), protocol, route, parts, body, shares, started };
+    let (queries, consumers) = match call.decide().await {
         Decision::Pass => return observed(call.pass().await, "passed"),
         Decision::Refuse(fault) => return observed(call.degrade(&fault).await, fault.reason),
         Decision::Rerank(queries, consumers) => (queries, consumers),
@@ -108,9 +111,9 @@ struct Call {
     route: Route,
     parts: Parts,
     body: Bytes,
-    /// The body's share of what all bodies may take, kept as long as the body is.
-    #[expect(dead_code, reason = "held, never read")]
-    share: Share,
+    /// What the body, and what was decompressed of it, take of what all bodies may; kept as long as they
+    /// are.
+    shares: Vec<Share>,
     started: Instant,
 }
 
@@ -125,7 +128,7 @@ enum Decision {
 }
 
 impl Call {
-    fn decide(&self) -> Decision {
+    async fn decide(&mut self) -> Decision {
         let named = match named_consumer(&self.parts.headers) {
             Ok(named) => named,
             Err(fault) => return Decision::Refuse(fault),
@@ -137,15 +140,18 @@ impl Call {
         if named.is_none() && !may_look_up {
             return Decision::Pass;
         }
-        let queries =
-            match Queries::read(self.protocol, self.route.shape, &self.body, self.encoding()) {
-                Ok(queries) => queries,
-                Err(Unread::Malformed) => return Decision::Pass,
-                Err(Unread::Newer) => {
-                    let message = "the request has fields that this version does not know";
-                    return Decision::Refuse(RerankFault::new("newer_request", message));
-                }
-            };
+        let (queries, share) = match self.read().await {
+            Ok(read) => read,
+            Err(Unread::Malformed) => return Decision::Pass,
+            Err(Unread::Newer) => {
+                let message = "the request has fields that this version does not know";
+                return Decision::Refuse(RerankFault::new("newer_request", message));
+            }
+            Err(Unread::Beyond(why)) => {
+                let message = "decompressed the request is beyond the bounds of what is read";
+                return Decision::Refuse(RerankFault::new(reason(why), message));
+            }
+        };
         if queries.collection().is_some_and(|name| !self.inner.is_items(name)) {
             return Decision::Pass;
         }
@@ -159,11 +165,13 @@ impl Call {
         if consumers.iter().all(Option::is_none) {
             return Decision::Pass;
         }
+        self.shares.push(share);
         Decision::Rerank(queries, consumers)
     }
 
-    fn encoding(&self) -> Option<&str> {
-        encoding(&self.parts.headers)
+    async fn read(&self) -> Result<(Queries, Share), Unread> {
+        let (bounds, encoding) = (&self.inner.bodies, encoding(&self.parts.headers));
+        Queries::read_within(bounds, self.protocol, self.route.shape, &self.body, encoding).await
     }
 
     /// Qdrant's own answer to the request as it came.

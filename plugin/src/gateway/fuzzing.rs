@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::Protocol;
 use super::queries::{Answers, Arrangement, Fetched, Placed, Queries, Shape};
+use super::{Protocol, grpc};
 use crate::id::PointId;
 
 /// Reads the bytes as every kind of query and answer, and writes again what can be read.
@@ -23,15 +23,16 @@ pub fn read_frames(bytes: &[u8]) {
 }
 
 fn read_one(protocol: Protocol, shape: Shape, body: &Bytes, encoding: Option<&str>) {
-    let queries = Queries::read(protocol, shape, body, encoding);
+    let read = |message: Bytes| Queries::read(protocol, shape, &message).ok();
+    let queries = message(protocol, body, encoding).and_then(read);
     let mut asked = Vec::new();
-    if let Ok(queries) = &queries {
+    if let Some(queries) = &queries {
         asked = queries.asked("users");
         let _ = (queries.collection(), queries.timeout());
         let pools: Vec<Option<usize>> = asked.iter().map(|_| Some(100)).collect();
         let widened = queries.widened(&pools);
-        let again = Queries::read(protocol, shape, &widened, None);
-        assert!(again.is_ok(), "what the gateway writes can be read again");
+        let again = message(protocol, &widened, None).and_then(read);
+        assert!(again.is_some(), "what the gateway writes can be read again");
         queries.fetch(0, &[PointId::Number(1)]);
     }
     let Ok(mut answers) = Answers::read(protocol, shape, body, encoding) else { return };
@@ -49,4 +50,11 @@ fn read_one(protocol: Protocol, shape: Shape, body: &Bytes, encoding: Option<&st
         assert!(kept <= results.len(), "{kept} results of {}", results.len());
     }
     answers.body(0.1);
+}
+
+fn message(protocol: Protocol, body: &Bytes, encoding: Option<&str>) -> Option<Bytes> {
+    match protocol {
+        Protocol::Rest => Some(body.clone()),
+        Protocol::Grpc => grpc::message_of(body, encoding),
+    }
 }

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use axum::body::Body;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flate2::read::GzDecoder;
+use futures::stream;
 use prost::Message;
 use qdrant_client::qdrant;
 use qdrant_client::qdrant::point_id::PointIdOptions;
@@ -14,6 +16,7 @@ use qdrant_client::qdrant::vector_input;
 
 use super::RerankFault;
 use super::queries::{Arrangement, Asked, Fetched, Placed, Shape, Unread, group_order, take};
+use crate::bodies::{self, Bounds, Share};
 use crate::id::PointId;
 
 /// Qdrant's default number of results, or of groups.
@@ -22,8 +25,10 @@ const DEFAULT_LIMIT: u64 = 10;
 const DEFAULT_GROUP_SIZE: u64 = 3;
 /// A frame's head: one byte that says whether the message is compressed, four of its length.
 const HEAD: usize = 5;
-/// The largest message that is decompressed, so that a small one cannot become a huge one.
-const MAXIMUM_MESSAGE: u64 = 256 << 20;
+/// The largest answer that is decompressed. What clients send has the bounds of bodies.
+const MAXIMUM_ANSWER: u64 = 256 << 20;
+/// Bytes that a request is decompressed by at a time.
+const PIECE: usize = 16 << 10;
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -34,12 +39,11 @@ pub(super) enum GrpcQueries {
 }
 
 impl GrpcQueries {
-    pub(super) fn read(shape: Shape, body: &Bytes, encoding: Option<&str>) -> Result<Self, Unread> {
-        let message = message_of(body, encoding).ok_or(Unread::Malformed)?;
+    pub(super) fn read(shape: Shape, message: &Bytes) -> Result<Self, Unread> {
         match shape {
-            Shape::Single => decode(&message).map(|query| Self::Single(Box::new(query))),
-            Shape::Batch => decode(&message).map(Self::Batch),
-            Shape::Groups => decode(&message).map(|query| Self::Groups(Box::new(query))),
+            Shape::Single => decode(message).map(|query| Self::Single(Box::new(query))),
+            Shape::Batch => decode(message).map(Self::Batch),
+            Shape::Groups => decode(message).map(|query| Self::Groups(Box::new(query))),
         }
     }
 
@@ -341,23 +345,63 @@ pub(super) fn fetched(
     by_id.collect()
 }
 
-/// The one message of a body, decompressed.
+/// The one message of an answer, decompressed.
 pub(super) fn message_of(body: &Bytes, encoding: Option<&str>) -> Option<Bytes> {
+    let (message, compressed) = framed(body, encoding)?;
+    if !compressed {
+        return Some(message);
+    }
+    let mut whole = Vec::new();
+    let read = GzDecoder::new(&*message).take(MAXIMUM_ANSWER + 1).read_to_end(&mut whole);
+    (read.is_ok() && whole.len() as u64 <= MAXIMUM_ANSWER).then(|| whole.into())
+}
+
+/// The one message of a request. One that is compressed is decompressed within the bounds of bodies and
+/// has a share of its own, because what comes small may become large.
+pub(super) async fn request_message(
+    body: &Bytes,
+    encoding: Option<&str>,
+    bounds: &Bounds,
+) -> Result<(Bytes, Share), Unread> {
+    let (message, compressed) = framed(body, encoding).ok_or(Unread::Malformed)?;
+    if !compressed {
+        return Ok((message, Share::default()));
+    }
+    let whole = Body::from_stream(stream::iter(decompressed(message)));
+    match bodies::read(whole, bounds).await {
+        bodies::Read::Whole(message, share) => Ok((message, share)),
+        bodies::Read::More(_, bodies::Unread::BrokenOff) => Err(Unread::Malformed),
+        bodies::Read::More(_, why) => Err(Unread::Beyond(why)),
+    }
+}
+
+/// The one message of a body as it came, and whether it is compressed.
+fn framed(body: &Bytes, encoding: Option<&str>) -> Option<(Bytes, bool)> {
     let (compressed, length) = (*body.first()?, body.get(1..HEAD)?);
     let length = u32::from_be_bytes(length.try_into().ok()?) as usize;
     if body.len() != HEAD + length {
         return None;
     }
-    let message = body.slice(HEAD..);
     match (compressed, encoding) {
-        (0, _) => Some(message),
-        (1, Some("gzip")) => {
-            let mut whole = Vec::new();
-            let read = GzDecoder::new(&*message).take(MAXIMUM_MESSAGE + 1).read_to_end(&mut whole);
-            (read.is_ok() && whole.len() as u64 <= MAXIMUM_MESSAGE).then(|| whole.into())
-        }
+        (0, _) => Some((body.slice(HEAD..), false)),
+        (1, Some("gzip")) => Some((body.slice(HEAD..), true)),
         _ => None,
     }
+}
+
+/// What a message holds, piece by piece, so that no more of it is decompressed than is read.
+fn decompressed(message: Bytes) -> impl Iterator<Item = std::io::Result<Bytes>> {
+    let mut decoder = GzDecoder::new(message.reader());
+    std::iter::from_fn(move || {
+        let mut piece = vec![0; PIECE];
+        let read = decoder.read(&mut piece);
+        let read = read.map(|length| {
+            piece.truncate(length);
+            Bytes::from(piece)
+        });
+        // An empty piece is the end.
+        Some(read).filter(|read| !matches!(read, Ok(piece) if piece.is_empty()))
+    })
 }
 
 /// A message in its frame, not compressed.
@@ -410,10 +454,32 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_request_is_read_widened_and_keeps_the_rest() {
+    /// Room for every request here.
+    fn bounds() -> Bounds {
+        Bounds::new(1 << 20, Duration::from_secs(60), 1 << 20)
+    }
+
+    async fn read(body: &Bytes, encoding: Option<&str>) -> Result<GrpcQueries, Unread> {
+        let (message, _share) = request_message(body, encoding, &bounds()).await?;
+        GrpcQueries::read(Shape::Single, &message)
+    }
+
+    /// A frame whose message is compressed.
+    fn packed(message: &[u8]) -> Bytes {
+        use std::io::Write;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(message).unwrap();
+        let packed = encoder.finish().unwrap();
+        let mut body = vec![1];
+        body.extend((packed.len() as u32).to_be_bytes());
+        body.extend(&packed);
+        body.into()
+    }
+
+    #[tokio::test]
+    async fn a_request_is_read_widened_and_keeps_the_rest() {
         let body = frame(&request());
-        let queries = GrpcQueries::read(Shape::Single, &body, None).unwrap();
+        let queries = read(&body, None).await.unwrap();
         let asked = queries.asked("users").remove(0);
         assert_eq!((asked.limit, asked.offset, asked.payload), (3, 2, true));
         assert_eq!(asked.consumer, Some(7.into()));
@@ -425,36 +491,48 @@ mod tests {
         assert_eq!(widened, expected);
     }
 
-    #[test]
-    fn fields_of_newer_clients_are_not_lost_but_left_alone() {
+    #[tokio::test]
+    async fn fields_of_newer_clients_are_not_lost_but_left_alone() {
         let mut message = request().encode_to_vec();
         // Field 1000, a varint: nothing that this version knows.
         message.extend([0xc0, 0x3e, 0x01]);
         let mut body = vec![0];
         body.extend((message.len() as u32).to_be_bytes());
         body.extend(message);
-        let read = GrpcQueries::read(Shape::Single, &body.into(), None);
-        assert_eq!(read.unwrap_err(), Unread::Newer);
+        assert_eq!(read(&body.into(), None).await.unwrap_err(), Unread::Newer);
     }
 
-    #[test]
-    fn compressed_and_damaged_messages() {
-        use std::io::Write;
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(&request().encode_to_vec()).unwrap();
-        let packed = encoder.finish().unwrap();
-        let mut body = vec![1];
-        body.extend((packed.len() as u32).to_be_bytes());
-        body.extend(&packed);
-        let body = Bytes::from(body);
-        assert!(GrpcQueries::read(Shape::Single, &body, Some("gzip")).is_ok());
-        let malformed = |body: Bytes, encoding| {
-            let read = GrpcQueries::read(Shape::Single, &body, encoding);
-            assert_eq!(read.unwrap_err(), Unread::Malformed);
-        };
-        malformed(body.clone(), Some("zstd"));
-        malformed(body.slice(..body.len() - 1), Some("gzip"));
-        malformed(Bytes::new(), None);
-        malformed(Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff]), None);
+    #[tokio::test]
+    async fn compressed_and_damaged_messages() {
+        let body = packed(&request().encode_to_vec());
+        assert!(read(&body, Some("gzip")).await.is_ok());
+        for (body, encoding) in [
+            (body.clone(), Some("zstd")),
+            (body.slice(..body.len() - 1), Some("gzip")),
+            (Bytes::new(), None),
+            (Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff]), None),
+            // A whole frame around what is no gzip.
+            (Bytes::from_static(&[1, 0, 0, 0, 1, 7]), Some("gzip")),
+        ] {
+            assert_eq!(read(&body, encoding).await.unwrap_err(), Unread::Malformed, "{body:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_small_message_takes_no_more_than_the_bounds_when_it_is_decompressed() {
+        let message = vec![0_u8; 64 << 10];
+        let body = packed(&message);
+        assert!(body.len() < 1 << 10, "{} bytes are not small", body.len());
+        let roomy = Bounds::new(64 << 10, Duration::from_secs(60), 100 << 10);
+        let narrow = roomy.at_most((64 << 10) - 1);
+        let beyond = request_message(&body, Some("gzip"), &narrow).await;
+        assert_eq!(beyond.unwrap_err(), Unread::Beyond(bodies::Unread::TooLarge));
+        let (whole, share) = request_message(&body, Some("gzip"), &roomy).await.unwrap();
+        assert_eq!(whole, message);
+        // The first one leaves no room for a second, as long as its share is held.
+        let second = request_message(&body, Some("gzip"), &roomy).await;
+        assert_eq!(second.unwrap_err(), Unread::Beyond(bodies::Unread::NoRoom));
+        drop(share);
+        assert!(request_message(&body, Some("gzip"), &roomy).await.is_ok());
     }
 }

@@ -80,6 +80,10 @@ pub const GATEWAY_DEGRADATIONS: [&str; 11] = [
     "upstream",
 ];
 
+/// Why a client got an answer that the gateway made in place of the server behind: it could not be connected
+/// to, or ended the connection before its answer; it did not answer in time.
+pub const GATEWAY_UPSTREAM_FAILURES: [&str; 2] = ["unreachable", "timeout"];
+
 /// Why the gateway does not let a request in: it has no key that is known, or its key has reached one of
 /// its limits.
 pub const GATEWAY_REFUSALS: [&str; 3] =
@@ -156,11 +160,16 @@ pub trait CandidateReranker: fmt::Debug + Send + Sync + 'static {
 /// What the gateway tells about its work, for metrics.
 pub trait GatewayObserver: fmt::Debug + Send + Sync + 'static {
     /// A request on a route that can be reranked was answered: `reranked`, `shadow`, `passed`, or one
-    /// of [`GATEWAY_DEGRADATIONS`]; or its client left before, which is [`GATEWAY_CANCELLED`].
+    /// of [`GATEWAY_DEGRADATIONS`]; or the server behind gave no answer, for one of
+    /// [`GATEWAY_UPSTREAM_FAILURES`]; or its client left before, which is [`GATEWAY_CANCELLED`].
     fn answered(&self, protocol: Protocol, outcome: &'static str, took: Duration);
 
     /// A request was not let in, for one of [`GATEWAY_REFUSALS`].
     fn refused(&self, protocol: Protocol, reason: &'static str);
+
+    /// A request on whichever route got no answer of the server behind, for one of
+    /// [`GATEWAY_UPSTREAM_FAILURES`].
+    fn unanswered(&self, protocol: Protocol, outcome: &'static str);
 
     /// A reranking in the shadow ended: the share of what the client was shown that it would have
     /// been shown as well.
@@ -268,12 +277,18 @@ impl Gateway {
     }
 
     async fn answer(&self, protocol: Protocol, request: Request<Body>) -> Response<Body> {
-        match queries::Route::recognise(protocol, request.method(), request.uri().path()) {
+        let route = queries::Route::recognise(protocol, request.method(), request.uri().path());
+        let response = match route {
             Some(route) if self.inner.reranks_on(&route) => {
                 flow::answer(&self.inner, protocol, route, request).await
             }
             _ => self.inner.upstream.call(protocol, request).await,
+        };
+        // Only what clients get counts: a reranking that the server behind fails has Qdrant's own answer.
+        if let Some(outcome) = upstream::unanswered(&response) {
+            self.inner.observer.unanswered(protocol, outcome);
         }
+        response
     }
 }
 

@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::{GatewayRules, Protocol, RerankFault, grpc, rest};
+use crate::bodies::{self, Bounds, Share};
 use crate::id::PointId;
 
 /// The three shapes of a request.
@@ -125,16 +126,27 @@ pub(super) struct Arrangement {
 }
 
 impl Queries {
-    /// Reads a request; none if it cannot be read, so that Qdrant says what is wrong with it.
-    pub(super) fn read(
+    /// Reads a request's body within bounds. The share is that of what was decompressed; it is to be
+    /// kept as long as the queries are.
+    pub(super) async fn read_within(
+        bounds: &Bounds,
         protocol: Protocol,
         shape: Shape,
         body: &Bytes,
         encoding: Option<&str>,
-    ) -> Result<Self, Unread> {
+    ) -> Result<(Self, Share), Unread> {
+        let (message, share) = match protocol {
+            Protocol::Rest => (body.clone(), Share::default()),
+            Protocol::Grpc => grpc::request_message(body, encoding, bounds).await?,
+        };
+        Ok((Self::read(protocol, shape, &message)?, share))
+    }
+
+    /// Reads a request's message, decompressed.
+    pub(super) fn read(protocol: Protocol, shape: Shape, message: &Bytes) -> Result<Self, Unread> {
         match protocol {
-            Protocol::Rest => rest::RestQueries::read(shape, body).map(Self::Rest),
-            Protocol::Grpc => grpc::GrpcQueries::read(shape, body, encoding).map(Self::Grpc),
+            Protocol::Rest => rest::RestQueries::read(shape, message).map(Self::Rest),
+            Protocol::Grpc => grpc::GrpcQueries::read(shape, message).map(Self::Grpc),
         }
     }
 
@@ -186,6 +198,8 @@ pub(super) enum Unread {
     Malformed,
     /// It has fields that this version does not know, which would be lost.
     Newer,
+    /// It is compressed, and holds more than the bounds of bodies allow.
+    Beyond(bodies::Unread),
 }
 
 /// A decoded answer.

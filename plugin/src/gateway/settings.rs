@@ -34,7 +34,8 @@ pub struct GatewaySettings {
     pub maximum_reranks: usize,
     /// Requests reranked in the shadow at the same time; more are not shadowed.
     pub maximum_shadows: usize,
-    /// The largest query that is read in order to be reranked; a larger one passes through.
+    /// The largest query that is read in order to be reranked, decompressed where it is compressed; a
+    /// larger one passes through.
     pub maximum_body_bytes: usize,
     /// Bytes of queries that are held at the same time in order to be reranked; what does not fit passes
     /// through.

@@ -1,13 +1,16 @@
 //! What the gateway stands in front of: a Qdrant server, or the embedded engine in this process.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use hyper::body::{Frame, SizeHint};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -44,6 +47,22 @@ struct Server {
     grpc_base: Base,
     next: AtomicUsize,
     timeout: Duration,
+}
+
+/// Why there is no answer of the server: an extension of the answer that is made in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unanswered {
+    /// It could not be connected to, or ended the connection.
+    Unreachable,
+    /// It did not begin its answer in time.
+    Timeout,
+}
+
+/// A request's body on its way to the server. It tells whether the client keeps it waiting, because what
+/// fails meanwhile is no fault of the server's.
+struct Sending {
+    body: Body,
+    waits: Arc<AtomicBool>,
 }
 
 /// Where a server is.
@@ -151,24 +170,70 @@ impl Server {
         proxy::strip_request(request.headers_mut());
         // The client writes the name of the server that it connects to.
         request.headers_mut().remove(header::HOST);
+        let waits = Arc::new(AtomicBool::new(false));
+        let request = request.map(|body| Body::new(Sending { body, waits: waits.clone() }));
         let answered = tokio::time::timeout(self.timeout, client.request(request)).await;
-        match answered {
+        let (why, detail) = match answered {
             Ok(Ok(mut response)) => {
                 proxy::strip_response(response.headers_mut());
-                response.map(Body::new)
+                return response.map(Body::new);
             }
-            Ok(Err(error)) => {
-                let message =
-                    format!("the Qdrant server behind Whyrank did not answer: {}", causes(&error));
-                proxy::fault(protocol, StatusCode::BAD_GATEWAY, &message)
-            }
-            Err(_) => {
-                let seconds = self.timeout.as_secs();
-                let message =
-                    format!("the Qdrant server behind Whyrank did not answer within {seconds} s");
-                proxy::fault(protocol, StatusCode::GATEWAY_TIMEOUT, &message)
-            }
+            Ok(Err(error)) => (Unanswered::Unreachable, format!(": {}", causes(&error))),
+            Err(_) => (Unanswered::Timeout, format!(" within {} s", self.timeout.as_secs())),
+        };
+        let message = format!("the Qdrant server behind Whyrank did not answer{detail}");
+        let mut answer = proxy::fault(protocol, why.status(), &message);
+        if !waits.load(Ordering::Relaxed) {
+            answer.extensions_mut().insert(why);
         }
+        answer
+    }
+}
+
+impl Unanswered {
+    /// One of [`super::GATEWAY_UPSTREAM_FAILURES`].
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Unreachable => StatusCode::BAD_GATEWAY,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+}
+
+/// Why an answer is none of the server's, if it was made here in its place: one of
+/// [`super::GATEWAY_UPSTREAM_FAILURES`].
+pub(super) fn unanswered(response: &Response<Body>) -> Option<&'static str> {
+    response.extensions().get::<Unanswered>().map(|why| why.outcome())
+}
+
+impl HttpBody for Sending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        // A client that broke off is waited for in vain.
+        let waits = matches!(frame, Poll::Pending | Poll::Ready(Some(Err(_))));
+        self.waits.store(waits, Ordering::Relaxed);
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -259,7 +324,41 @@ pub(super) fn grpc_failed(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures::stream;
+
+    use super::super::GATEWAY_UPSTREAM_FAILURES;
     use super::*;
+
+    #[tokio::test]
+    async fn an_answer_in_the_servers_place_tells_why_unless_the_client_keeps_it_waiting() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", silent.local_addr().unwrap());
+        let settings = GatewaySettings {
+            upstream_rest: address.clone(),
+            upstream_timeout_seconds: 1,
+            ..GatewaySettings::default()
+        };
+        let upstream = Upstream::server(&settings, &address).unwrap();
+        let ask = async |protocol: Protocol, body: Body| {
+            let request = Request::post("/collections").body(body).unwrap();
+            unanswered(&upstream.call(protocol, request).await)
+        };
+        let broken = [Ok("piece"), Err(std::io::Error::other("gone"))];
+        let stalled = stream::pending::<Result<Bytes, std::io::Error>>();
+        let answers = tokio::join!(
+            ask(Protocol::Rest, Body::from("whole")),
+            ask(Protocol::Grpc, Body::empty()),
+            ask(Protocol::Rest, Body::from_stream(stalled)),
+            ask(Protocol::Rest, Body::from_stream(stream::iter(broken))),
+        );
+        assert_eq!(answers, (Some("timeout"), Some("timeout"), None, None));
+        drop(silent);
+        for protocol in [Protocol::Rest, Protocol::Grpc] {
+            assert_eq!(ask(protocol, Body::from("whole")).await, Some("unreachable"));
+        }
+        let outcomes = [Unanswered::Unreachable, Unanswered::Timeout].map(Unanswered::outcome);
+        assert_eq!(outcomes, GATEWAY_UPSTREAM_FAILURES);
+    }
 
     #[test]
     fn addresses_are_parsed_and_prefixed() {

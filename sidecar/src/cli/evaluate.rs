@@ -1,15 +1,15 @@
 //! `whyrank eval`.
 
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use sha2::{Digest, Sha256};
-use whyrank_models::metrics::Interval;
 use whyrank_plugin::HistoryEntry;
 
 use super::data::read_dataset;
@@ -17,9 +17,10 @@ use super::output::print;
 use super::runtime::Runtime;
 use super::train::{interruptible, trainer};
 use crate::archive::TextArchive;
-use crate::config::Settings;
+use crate::config::{Settings, VectorSource};
 use crate::evaluation::{
-    EvaluationReport, FinishedRun, Versus, divide, page, read_answers, share_of, write_split,
+    EvaluationReport, FinishedRun, SplitKind, divide, page, read_answers, share_of, tables,
+    write_split,
 };
 use crate::generator::{GeneratorKind, Prompts};
 use crate::import::{Dataset, ImportedInteraction};
@@ -56,22 +57,28 @@ struct Evaluation {
     training: Dataset,
     test: Vec<ImportedInteraction>,
     fingerprint: String,
+    program: String,
     folder: PathBuf,
     progress: Arc<Terminal>,
     archive: Option<Arc<TextArchive>>,
 }
 
 pub(super) async fn evaluate(
-    settings: Settings,
+    mut settings: Settings,
     arguments: EvaluationArguments,
     json: bool,
 ) -> Result<()> {
     let (progress, _) = interruptible();
-    let (training, mut test) = parts(&settings, &arguments, &progress).await?;
-    let most = settings.evaluation.maximum_test_pairs;
-    if most > 0 && test.len() > most {
-        test.shuffle(&mut StdRng::seed_from_u64(0));
-        test.truncate(most);
+    let (training, test) = parts(&settings, &arguments, &progress).await?;
+    let test = some_of(test, settings.evaluation.maximum_test_pairs);
+    if settings.evaluation.split == SplitKind::NewItems && arguments.test.is_none() {
+        ensure!(
+            settings.vectors.source == VectorSource::Learned,
+            "`evaluation.split = \"new_items\"` needs learned vectors: those that are brought know the items"
+        );
+        // Networks learn of items what they will be asked, and a new item stands only beside new ones.
+        settings.split.by_item = true;
+        settings.evaluation.ordering.consumers = 0;
     }
     let kind = arguments.generator.unwrap_or(settings.generator.kind);
     let fingerprint = fingerprint(&settings, kind, &training, &test)?;
@@ -93,6 +100,7 @@ pub(super) async fn evaluate(
         training,
         test,
         fingerprint,
+        program: program()?,
         folder,
         progress,
         archive,
@@ -105,14 +113,50 @@ pub(super) async fn evaluate(
             runs.push(evaluation.run(*share, *seed, &mut last).await?);
         }
     }
-    let report = EvaluationReport::new(plan, &generator, &evaluation.fingerprint, &runs, &peers);
+    let Evaluation { fingerprint, test, .. } = &evaluation;
+    let report = EvaluationReport::new(plan, &generator, fingerprint, &runs, test, &peers);
     let path = evaluation.folder.join("report.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&report)?)
         .with_context(|| format!("writing {}", path.display()))?;
     let pictured = evaluation.folder.join("report.html");
     std::fs::write(&pictured, page(&report)?)
         .with_context(|| format!("writing {}", pictured.display()))?;
-    print(json, &report, || describe(&report, &path))
+    print(json, &report, || format!("{}The report is in {}", tables(&report), path.display()))
+}
+
+/// Whole consumers of the test part, as long as no more than this many pairs come of it: what a consumer liked
+/// later is all there, or nothing of it.
+fn some_of(test: Vec<ImportedInteraction>, most: usize) -> Vec<ImportedInteraction> {
+    if most == 0 || test.len() <= most {
+        return test;
+    }
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for row in &test {
+        *counts.entry(row.user.clone()).or_default() += 1;
+    }
+    let mut consumers: Vec<(String, usize)> = counts.into_iter().collect();
+    consumers.shuffle(&mut StdRng::seed_from_u64(0));
+    let mut taken = 0;
+    let chosen: HashSet<String> = consumers
+        .into_iter()
+        .filter(|(_, count)| {
+            let fits = taken + count <= most;
+            taken += if fits { *count } else { 0 };
+            fits
+        })
+        .map(|(consumer, _)| consumer)
+        .collect();
+    test.into_iter().filter(|row| chosen.contains(&row.user)).collect()
+}
+
+/// Digest of this program: a run of another one is told, for it may have been made otherwise.
+fn program() -> Result<String> {
+    let path = std::env::current_exe().context("finding this program")?;
+    let file = File::open(&path).with_context(|| format!("reading {}", path.display()))?;
+    let mut digest = Sha256::new();
+    std::io::copy(&mut std::io::BufReader::new(file), &mut digest)
+        .with_context(|| format!("reading {}", path.display()))?;
+    Ok(format!("{:x}", digest.finalize())[..16].to_owned())
 }
 
 async fn parts(
@@ -126,12 +170,16 @@ async fn parts(
         if let Some(path) = path {
             import.interactions.path = Some(path.clone());
         }
-        anyhow::Ok(read_dataset(&import, &weights, progress.clone()).await?.0)
+        let mut read = read_dataset(&import, &weights, progress.clone()).await?.0;
+        // The order of a table decides nothing: answers of others are in the order of what is written down.
+        let by_pair = |row: &ImportedInteraction| (row.user.clone(), row.item.clone(), row.time);
+        read.interactions.sort_by_cached_key(by_pair);
+        anyhow::Ok(read)
     };
     let training = read(arguments.train.as_ref()).await?;
     if let Some(test) = &arguments.test {
         let test = read(Some(test)).await?.interactions;
-        let known: std::collections::HashSet<_> =
+        let known: HashSet<_> =
             training.interactions.iter().map(|row| (&row.user, &row.item)).collect();
         let both = test.iter().filter(|row| known.contains(&(&row.user, &row.item))).count();
         ensure!(
@@ -160,6 +208,7 @@ fn fingerprint(
         "training": training.fingerprint(),
         "test": held.fingerprint(),
         "split": settings.split,
+        "by_item": settings.split.by_item,
         "limits": settings.training,
         "vectors": settings.vectors,
         "autoencoder": settings.autoencoder,
@@ -170,6 +219,8 @@ fn fingerprint(
         "score": settings.rerank.score,
         "bound": settings.rerank.maximum_text_influence,
         "ratings": settings.ratings,
+        "text": settings.text,
+        "ids": settings.store.ids,
         "evidence": settings.evidence,
         "generator": format!("{kind:?}"),
         "writing": settings.generator,
@@ -224,7 +275,8 @@ impl Evaluation {
         let outcome = trainer.compare(&test, &writer, &plan.arms, &plan.ordering, seed).await?;
         runtime.close().await?;
         *last = Some(trainer);
-        let run = FinishedRun { fingerprint: self.fingerprint.clone(), share, seed, outcome };
+        let (fingerprint, program) = (self.fingerprint.clone(), self.program.clone());
+        let run = FinishedRun { fingerprint, program, share, seed, outcome };
         let unfinished = path.with_extension("part");
         std::fs::write(&unfinished, serde_json::to_vec(&run)?)
             .and_then(|()| std::fs::rename(&unfinished, &path))
@@ -245,115 +297,4 @@ impl Evaluation {
         }
         Ok(Some(run))
     }
-}
-
-fn describe(report: &EvaluationReport, path: &Path) -> String {
-    let mut text = String::new();
-    for share in &report.shares {
-        let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY);
-        let header =
-            ["arm", "RMSE", "MAE", "AUC", "RMSE vs features", "RMSE vs shuffled", "95 % apart"];
-        table.set_header(header);
-        for arm in &share.arms {
-            let better = |versus: &Option<Versus>| {
-                versus
-                    .as_ref()
-                    .map_or("-".to_owned(), |v| format!("{:+.2} %", v.rmse_better_percent))
-            };
-            let apart = |versus: &Option<Versus>| match versus {
-                Some(versus) if versus.significant => "yes",
-                Some(_) => "no",
-                None => "-",
-            };
-            let area = arm.auc.zip(arm.auc_spread);
-            table.add_row([
-                arm.arm.name().to_owned(),
-                format!("{:.4}", arm.rmse),
-                format!("{:.4}", arm.mae),
-                area.map_or("-".to_owned(), |(area, spread)| format!("{area:.4} ±{spread:.4}")),
-                better(&arm.versus_features),
-                better(&arm.versus_shuffled),
-                format!("{} / {}", apart(&arm.versus_features), apart(&arm.versus_shuffled)),
-            ]);
-        }
-        text += &format!(
-            "{:.0} % of the training data: {} pairs to learn from, {} test pairs, {} written by an LLM, \
-             {} seeds\n{table}\n",
-            100.0 * share.share,
-            share.training_pairs,
-            share.test_pairs,
-            share.written_by_llm,
-            report.seeds.len(),
-        );
-        if let Some(ordering) = &share.ordering {
-            let mut table = Table::new();
-            table.load_preset(UTF8_HORIZONTAL_ONLY);
-            let at = |name: &str| format!("{name}@{}", ordering.cutoff);
-            table.set_header([
-                "order",
-                &at("NDCG"),
-                &at("recall"),
-                "NDCG over retrieval",
-                "NDCG over features",
-            ]);
-            for order in &ordering.orders {
-                let name = order.arm.map_or("retrieval", |arm| arm.name());
-                let over = |interval: &Option<Interval>| {
-                    interval.as_ref().map_or("-".to_owned(), with_interval)
-                };
-                table.add_row([
-                    name.to_owned(),
-                    with_interval(&order.ndcg),
-                    with_interval(&order.recall),
-                    over(&order.ndcg_over_retrieval),
-                    over(&order.ndcg_over_features),
-                ]);
-            }
-            text += &format!(
-                "Order of retrieved candidates for {} consumers; {:.1} % of what they liked later was \
-                 found\n{table}\n",
-                ordering.consumers,
-                100.0 * ordering.found,
-            );
-        }
-        if let Some(found) = &share.faithfulness {
-            text += &format!(
-                "deletion test on {} pairs: without the input that the account names first the \
-                 like-probability moves by {:.4}, without another by {:.4} (more in {:.0} % of the \
-                 pairs; difference {:.4} to {:.4})\n",
-                found.pairs,
-                found.named_first,
-                found.random_other,
-                100.0 * found.share,
-                found.more.low,
-                found.more.high,
-            );
-        }
-    }
-    if !report.peers.is_empty() {
-        let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY);
-        table.set_header(["others", "package", "RMSE", "MAE", "AUC", "our RMSE", "95 % apart"]);
-        for one in &report.peers {
-            let versus = one.against_it.as_ref();
-            table.add_row([
-                one.peer.name.clone(),
-                one.peer.package.clone(),
-                format!("{:.4}", one.peer.rmse),
-                format!("{:.4}", one.peer.mae),
-                one.peer.auc.map_or("-".to_owned(), |area| format!("{area:.4}")),
-                versus.map_or("-".to_owned(), |v| {
-                    format!("{:+.2} % ({})", v.rmse_better_percent, one.arm.name())
-                }),
-                versus.map_or("-", |v| if v.significant { "yes" } else { "no" }).to_owned(),
-            ]);
-        }
-        text += &format!("Models of others on all of the training data\n{table}\n");
-    }
-    text + &format!("A positive number is better. The report is in {}", path.display())
-}
-
-fn with_interval(interval: &Interval) -> String {
-    format!("{:.4} [{:.4}, {:.4}]", interval.mean, interval.low, interval.high)
 }

@@ -44,15 +44,22 @@ fn described(report: &QualityReport) -> String {
             let interval = format!("{low:.3} to {high:.3}");
             table.add_row([
                 name.to_owned(),
-                source.source.to_owned(),
+                source.source.name().to_owned(),
                 format!("{mean:.3}"),
                 interval,
             ]);
         }
     }
     text.push_str(&table.to_string());
+    if let Some(Interval { mean, low, high }) = report.given_up {
+        text.push_str(&format!(
+            "\nOf those that an LLM was asked for, {mean:.3} ({low:.3} to {high:.3}) were given up: every text \
+             was refused, and the template wrote them.\n"
+        ));
+    }
     for source in &report.sources {
-        let QualityOf { source: name, explanations, comparable, attempts, refusals, .. } = source;
+        let name = source.source.name();
+        let QualityOf { explanations, comparable, attempts, refusals, .. } = source;
         text.push_str(&format!(
             "\n{name}: {explanations} explanations, {attempts:.2} attempts each; {comparable} are of the \
              evidence as it is now, the others cannot be held against it.\n"

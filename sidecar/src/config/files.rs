@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use whyrank_plugin::Secret;
 
-use super::load::Loaded;
+use super::load::{Loaded, without_value};
 use super::settings::Settings;
 use crate::access::AccessKey;
 
@@ -104,10 +104,10 @@ fn one_secret(path: &Path) -> Result<Secret, String> {
 fn api_keys(path: &Path) -> Result<Vec<AccessKey>, String> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
-    // The parser's own message would show the line, and with it what somebody took for a digest.
+    // The parser's own message would show the line or the value, and with it what somebody took for a digest.
     let file: KeysFile = toml_edit::de::from_str(&text).map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-        format!("{shown}, line {line}: {}", error.message())
+        format!("{shown}, line {line}: {}", without_value(error.message()))
     })?;
     if file.keys.is_empty() {
         return Err(format!("{shown} holds no `[[keys]]`"));
@@ -196,11 +196,13 @@ mod tests {
             ("", "missing field `keys`"),
             ("keys = []", "holds no"),
             ("[[keys]]\nname = 3", "line 2"),
+            ("keys = \"hunter2\"", "line 1"),
             ("[[keys]]\nname = \"x\"\nrole = \"admin\"\nsha256 = \"plain\"", "hexadecimal"),
         ] {
             let keys = write("faulty.toml", content);
             let said = fault(format!("[server]\nkeys_file = {keys:?}\n"));
             assert!(said.contains(expected), "{content}: {said}");
+            assert!(!said.contains("hunter2"), "{said}");
         }
         let empty = write("empty", "\n");
         let said = fault(format!("[gateway]\napi_keys_file = {empty:?}\n"));

@@ -15,6 +15,18 @@ use serde_json::{Map, Value};
 /// Prefix of the environment variables that override settings: `WHYRANK__SECTION__KEY`.
 pub const ENVIRONMENT_PREFIX: &str = "WHYRANK__";
 
+/// Last keys of the settings that hold secrets, and of those that hold digests, where somebody may put the
+/// key itself.
+const SECRETS: [&str; 7] = [
+    "api_key",
+    "api_keys",
+    "inference_token",
+    "keys",
+    "noise_secret",
+    "sha256",
+    "upstream_api_key",
+];
+
 /// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -310,7 +322,7 @@ where
             Err(error) => error,
         };
         let reported = error.path().to_string();
-        let message = error.into_inner().to_string();
+        let message = without_secret(&reported, error.into_inner().to_string());
         // The reported path can reach into a list or an enum; the key to reset is the longest given one.
         let key = places
             .keys()
@@ -322,6 +334,28 @@ where
             return T::default();
         };
         faults.push(Fault { place: places[&key].clone(), key, message });
+    }
+}
+
+/// What serde says about the value at `path`, which quotes it, without the value where that may be a secret:
+/// faults are logged.
+fn without_secret(path: &str, message: String) -> String {
+    let key = path.rsplit('.').next().unwrap_or(path);
+    let key = key.split('[').next().unwrap_or(key);
+    if !SECRETS.contains(&key) {
+        return message;
+    }
+    without_value(&message)
+}
+
+/// The same without the value, whatever the key.
+pub(super) fn without_value(message: &str) -> String {
+    // The last such words are serde's own; the value, which comes before them, may hold others.
+    match message.rsplit_once(", expected ") {
+        Some((told, expected)) if told.starts_with("invalid ") => {
+            format!("must be {expected}; what was given may be secret and is not shown")
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -440,6 +474,48 @@ mod tests {
             "{}",
             faults[4]
         );
+    }
+
+    /// What is said of a secret at fault tells what is expected, and does not show what was given.
+    fn check_secret(text: &str, environment: &[(String, String)], key: &str, expected: &str) {
+        let said = crate::config::read_text(text, environment).unwrap_err().to_string();
+        let told = format!("{key}: must be {expected}; ");
+        assert!(said.contains(&told), "{said} does not contain {told}");
+        assert!(!said.contains("hunter2") && !said.contains("7002"), "{said}");
+    }
+
+    #[test]
+    fn a_secret_of_a_wrong_type_in_the_file_is_not_shown() {
+        for (section, line, key, expected) in [
+            ("gateway", "api_keys = \"hunter2\"", "gateway.api_keys", "a sequence"),
+            ("gateway", "api_keys = [70027002]", "gateway.api_keys", "a string"),
+            ("gateway", "upstream_api_key = 70027002", "gateway.upstream_api_key", "a string"),
+            ("server", "inference_token = 70027002", "server.inference_token", "a string"),
+            ("server", "inference_token = [\"hunter2\"]", "server.inference_token", "a string"),
+            ("server", "keys = \"hunter2\"", "server.keys", "a sequence"),
+            ("store.server", "api_key = 7002.7002", "store.server.api_key", "a string"),
+            ("insights", "noise_secret = 70027002", "insights.noise_secret", "a string"),
+        ] {
+            check_secret(&format!("[{section}]\n{line}\n"), &[], key, expected);
+        }
+        let digest = "[[server.keys]]\nname = \"x\"\nrole = \"admin\"\nsha256 = 70027002\n";
+        check_secret(digest, &[], "server.keys[0].sha256", "a string");
+    }
+
+    #[test]
+    fn a_secret_of_a_wrong_type_in_the_environment_is_not_shown() {
+        for (name, value, key, expected) in [
+            ("GATEWAY__API_KEYS", "hunter2", "gateway.api_keys", "a sequence"),
+            ("GATEWAY__API_KEYS", "x, expected hunter2", "gateway.api_keys", "a sequence"),
+            ("GATEWAY__API_KEYS", "70027002", "gateway.api_keys", "a sequence"),
+            ("GATEWAY__UPSTREAM_API_KEY", "70027002", "gateway.upstream_api_key", "a string"),
+            ("SERVER__INFERENCE_TOKEN", "70027002", "server.inference_token", "a string"),
+            ("SERVER__KEYS", "hunter2", "server.keys", "a sequence"),
+            ("INSIGHTS__NOISE_SECRET", "70027002", "insights.noise_secret", "a string"),
+        ] {
+            let variable = (format!("{ENVIRONMENT_PREFIX}{name}"), value.to_owned());
+            check_secret("", &[variable], key, expected);
+        }
     }
 
     #[test]

@@ -281,6 +281,8 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         ("interactions.maximum_batch", interactions.maximum_batch),
         ("interactions.maximum_history", interactions.maximum_history),
         ("interactions.remembered", interactions.remembered),
+        ("interactions.maximum_waiting", interactions.maximum_waiting),
+        ("interactions.timeout_seconds", interactions.timeout_seconds as usize),
     ] {
         check(number >= 1, key, "must be at least 1");
     }

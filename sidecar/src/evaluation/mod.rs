@@ -2,19 +2,23 @@
 //! and intervals. What is judged is held apart before anything is learned or written.
 
 mod page;
+mod paired;
 mod peers;
 mod report;
 mod split;
+mod table;
 
 use serde::{Deserialize, Serialize};
 
 pub use page::page;
+pub use paired::Versus;
 pub use peers::{PeerAnswers, PeerSummary, read_answers, write_split};
 pub use report::{
     ArmSummary, CalibrationBin, EvaluationReport, OrderSummary, OrderingSummary, PeerComparison,
-    ShareSummary, Versus,
+    ShareSummary,
 };
 pub use split::{SplitKind, divide, share_of};
+pub use table::tables;
 
 use crate::training::{Arm, ComparisonOutcome, OrderingSettings};
 
@@ -22,12 +26,12 @@ use crate::training::{Arm, ComparisonOutcome, OrderingSettings};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationSettings {
-    /// Which of each consumer's interactions are held apart as the test part: the newest (`time`), or a
-    /// random choice (`random`).
+    /// Which interactions are held apart as the test part: each consumer's newest (`time`), a random
+    /// choice of each consumer's (`random`), or all of a random choice of items (`new_items`).
     pub split: SplitKind,
     /// Decides a random split.
     pub split_seed: u64,
-    /// Share of each consumer's interactions that is held apart as the test part; above 0 and below 1.
+    /// Share of each consumer's interactions, or of the items, that is held apart; above 0 and below 1.
     pub test: f32,
     /// Shares of the training interactions to learn from, each above 0 and at most 1.
     pub shares: Vec<f32>,
@@ -35,9 +39,10 @@ pub struct EvaluationSettings {
     pub seeds: Vec<u64>,
     /// What is compared; the features alone must be among it, which the others are measured against.
     pub arms: Vec<Arm>,
-    /// Pairs of the test part that are predicted at most; a random choice of a fixed seed. 0 is all.
+    /// Pairs of the test part that are predicted at most: whole consumers, in a random order of a fixed seed,
+    /// as long as they fit. 0 is all.
     pub maximum_test_pairs: usize,
-    /// Resamples of the bootstrap behind intervals over test pairs.
+    /// Resamples of the bootstrap behind intervals.
     pub resamples: usize,
     /// What is asked of the order of retrieved candidates.
     pub ordering: OrderingSettings,
@@ -64,6 +69,8 @@ impl Default for EvaluationSettings {
 pub struct FinishedRun {
     /// Digest of data and settings; a run of others is not taken up again.
     pub fingerprint: String,
+    /// Digest of the program that made it.
+    pub program: String,
     /// Share of the training interactions.
     pub share: f32,
     /// The seed.

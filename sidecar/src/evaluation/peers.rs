@@ -7,8 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use whyrank_models::metrics::{auc, mae, rmse};
 
+use super::paired::{Common, Predicted};
 use crate::import::ImportedInteraction;
 
 /// Training interactions, with the columns user, item, rating, time.
@@ -17,6 +19,8 @@ const TRAINING: &str = "split/train.csv";
 const TEST: &str = "split/test.csv";
 /// The answers.
 const ANSWERS: &str = "peers.json";
+/// The digest of the two tables that answers are of; who answers may leave it beside them.
+const MARK: &str = "peers-split.sha256";
 
 /// What one model of others predicts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,7 +78,8 @@ pub fn write_split(
     Ok(())
 }
 
-/// What others answered, if anything; each checked to be about these test interactions.
+/// What others answered, if anything; each checked to be about these test interactions, which are written
+/// down.
 ///
 /// # Errors
 /// When the file is there and is not what it should be.
@@ -83,6 +88,20 @@ pub fn read_answers(folder: &Path, test: usize) -> Result<Vec<PeerAnswers>> {
     let Ok(text) = std::fs::read(&path) else { return Ok(Vec::new()) };
     let answers: Vec<PeerAnswers> = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a list of answers; remove it", path.display()))?;
+    if let Ok(mark) = std::fs::read_to_string(folder.join(MARK)) {
+        let mut tables = Vec::new();
+        for name in [TRAINING, TEST] {
+            let table = folder.join(name);
+            tables.extend(
+                std::fs::read(&table).with_context(|| format!("reading {}", table.display()))?,
+            );
+        }
+        ensure!(
+            mark.trim() == format!("{:x}", Sha256::digest(&tables)),
+            "{} is of another split than {TRAINING} and {TEST}: have the models answer anew, or remove it",
+            path.display()
+        );
+    }
     for peer in &answers {
         ensure!(!peer.ratings.is_empty(), "{}: {} has no seed", path.display(), peer.name);
         for ratings in &peer.ratings {
@@ -99,35 +118,31 @@ pub fn read_answers(folder: &Path, test: usize) -> Result<Vec<PeerAnswers>> {
 }
 
 impl PeerAnswers {
-    /// How it did on the test interactions at these places.
-    pub fn summary(&self, places: &[usize], actual: &[f32], liked: &[bool]) -> PeerSummary {
-        let seeds: Vec<Vec<f32>> = self
-            .ratings
-            .iter()
-            .map(|ratings| places.iter().map(|place| ratings[*place]).collect())
-            .collect();
+    /// What it predicted of the test interactions at these places. Likes are ordered by the rating.
+    pub(super) fn at(&self, places: &[usize]) -> Predicted {
+        let chosen =
+            |ratings: &Vec<f32>| places.iter().map(|place| ratings[*place]).collect::<Vec<f32>>();
+        let ratings: Vec<Vec<f32>> = self.ratings.iter().map(chosen).collect();
+        Predicted { likes: ratings.clone(), ratings }
+    }
+
+    /// How it did on the common test pairs.
+    pub(super) fn summary(&self, common: &Common, predicted: &Predicted) -> PeerSummary {
+        let Common { actual, liked, .. } = common;
         let mean = |figure: &dyn Fn(&[f32]) -> f64| {
-            seeds.iter().map(|ratings| figure(ratings)).sum::<f64>() / seeds.len() as f64
+            let figures = predicted.ratings.iter().map(|ratings| figure(ratings));
+            figures.sum::<f64>() / predicted.ratings.len() as f64
         };
-        let areas: Vec<f64> = seeds.iter().filter_map(|ratings| auc(ratings, liked)).collect();
+        let areas: Vec<f64> =
+            predicted.likes.iter().filter_map(|ratings| auc(ratings, liked)).collect();
         PeerSummary {
             name: self.name.clone(),
             package: self.package.clone(),
-            seeds: seeds.len(),
+            seeds: self.ratings.len(),
             rmse: mean(&|ratings| rmse(ratings, actual)),
             mae: mean(&|ratings| mae(ratings, actual)),
             auc: (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64),
         }
-    }
-
-    /// Squared error at each of these places, mean over seeds.
-    pub fn squared_errors(&self, places: &[usize], actual: &[f32]) -> Vec<f64> {
-        let squared = |place: usize, actual: f32| {
-            let of_seed =
-                self.ratings.iter().map(|ratings| f64::from(ratings[place] - actual).powi(2));
-            of_seed.sum::<f64>() / self.ratings.len() as f64
-        };
-        places.iter().zip(actual).map(|(place, actual)| squared(*place, *actual)).collect()
     }
 }
 
@@ -140,16 +155,6 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_judged_at_the_places_that_were_tested() {
-        let peer = peer(vec![vec![9.0, 4.0, 2.0], vec![9.0, 2.0, 2.0]]);
-        let summary = peer.summary(&[1, 2], &[4.0, 2.0], &[true, false]);
-        let half_of_root_two = std::f64::consts::SQRT_2 / 2.0;
-        assert!((summary.rmse - half_of_root_two).abs() < 1e-6, "{summary:?}");
-        assert_eq!((summary.seeds, summary.mae, summary.auc), (2, 0.5, Some(0.75)));
-        assert_eq!(peer.squared_errors(&[1, 2], &[4.0, 2.0]), [2.0, 0.0]);
-    }
-
-    #[test]
     fn answers_about_other_pairs_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read_answers(folder.path(), 3).unwrap(), []);
@@ -159,6 +164,12 @@ mod tests {
         assert_eq!(read_answers(folder.path(), 3).unwrap(), good);
         let error = read_answers(folder.path(), 4).unwrap_err().to_string();
         assert!(error.contains("SVD answers 3 of 4"), "{error}");
+        // Regression: as many answers about another split were taken for answers about this one.
+        write_split(folder.path(), &[], &[]).unwrap();
+        std::fs::write(folder.path().join(MARK), "0123").unwrap();
+        let error = read_answers(folder.path(), 3).unwrap_err().to_string();
+        assert!(error.contains("another split"), "{error}");
+        std::fs::remove_file(folder.path().join(MARK)).unwrap();
         std::fs::write(&path, "{}").unwrap();
         assert!(read_answers(folder.path(), 4).unwrap_err().to_string().contains("remove it"));
     }

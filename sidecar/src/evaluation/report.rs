@@ -1,11 +1,15 @@
-//! What an evaluation says: means over seeds, intervals over test pairs, and whether an arm differs from
-//! the features alone and from the shuffled control.
+//! What an evaluation says: means over seeds, and whether an arm differs from the features alone and from
+//! the controls, on the test pairs that all runs have predicted.
+
+use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
-use whyrank_models::metrics::{Interval, bootstrap};
+use whyrank_models::metrics::{Interval, Resampling, auc, clustered_bootstrap, mae, rmse};
 
+use super::paired::{Common, Predicted, Versus};
 use super::{EvaluationSettings, FinishedRun, PeerAnswers, PeerSummary};
-use crate::training::{Arm, ArmOutcome, Faithfulness, OrderOutcome};
+use crate::import::ImportedInteraction;
+use crate::training::{Arm, Faithfulness, OrderOutcome, OrderingOutcome};
 
 /// Share of the samples that an interval holds.
 const CONFIDENCE: f64 = 0.95;
@@ -20,6 +24,8 @@ const CALIBRATION_BINS: usize = 10;
 pub struct EvaluationReport {
     /// Version of the program.
     pub version: String,
+    /// Digests of the programs that made the runs: more than one if some are older than others.
+    pub programs: Vec<String>,
     /// Digest of data and settings.
     pub fingerprint: String,
     /// What wrote the explanations.
@@ -52,7 +58,7 @@ pub struct ShareSummary {
     pub share: f32,
     /// Examples the rankers learned from, in the first seed's run.
     pub training_pairs: usize,
-    /// Test pairs, in the first seed's run.
+    /// Test pairs that all runs predicted; all figures are of these.
     pub test_pairs: usize,
     /// Pairs whose explanation an LLM wrote, in the first seed's run.
     pub written_by_llm: usize,
@@ -68,7 +74,7 @@ pub struct ShareSummary {
 /// How retrieved candidates were ordered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderingSummary {
-    /// Consumers, in the first seed's run.
+    /// Consumers whom all seeds' runs asked for.
     pub consumers: usize,
     /// Places at the top that NDCG and recall look at.
     pub cutoff: usize,
@@ -78,7 +84,7 @@ pub struct OrderingSummary {
     pub orders: Vec<OrderSummary>,
 }
 
-/// One order over all seeds; intervals are over consumers.
+/// One order over all seeds; intervals are over consumers and seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderSummary {
     /// The arm that reranked; none for the order of retrieval itself.
@@ -124,45 +130,50 @@ pub struct ArmSummary {
     pub versus_shuffled: Option<Versus>,
     /// Against the template's texts; none for these themselves and where no LLM wrote.
     pub versus_template: Option<Versus>,
+    /// Against the plain profile texts; none for these themselves.
+    pub versus_profile: Option<Versus>,
+    /// Whether it predicts better than the features alone and than every control, apart from chance; none
+    /// for these, and where no control was compared.
+    pub gain: Option<bool>,
     /// Predicted probabilities of a like against what was liked.
     pub calibration: Vec<CalibrationBin>,
-    /// Expected calibration error: the mean distance of both, weighted by pairs.
+    /// Expected calibration error of one seed's probabilities: the mean distance of both, weighted by pairs;
+    /// mean over seeds.
     pub calibration_error: f64,
 }
 
-/// A paired comparison of squared errors on the same test pairs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Versus {
-    /// How much smaller the RMSE is, in percent of the other's; below zero if it is greater.
-    pub rmse_better_percent: f64,
-    /// How much smaller the squared error is for a test pair, mean over seeds, with the interval of a
-    /// bootstrap over test pairs.
-    pub squared_error_less: Interval,
-    /// Whether that interval lies apart from zero.
-    pub significant: bool,
-}
-
 impl EvaluationReport {
-    /// Summarises finished runs.
+    /// Summarises finished runs on this test part.
     pub fn new(
         settings: &EvaluationSettings,
         generator: &str,
         fingerprint: &str,
         runs: &[FinishedRun],
+        test: &[ImportedInteraction],
         peers: &[PeerAnswers],
     ) -> Self {
-        let whole: Vec<&FinishedRun> =
-            runs.iter().filter(|run| (run.share - 1.0).abs() < f32::EPSILON).collect();
+        let common = Common::of(runs, test);
+        let resampling = Resampling {
+            confidence: CONFIDENCE,
+            resamples: settings.resamples,
+            seed: BOOTSTRAP_SEED,
+        };
+        let of_share = |share: f32| -> Vec<&FinishedRun> {
+            runs.iter().filter(|run| (run.share - share).abs() < f32::EPSILON).collect()
+        };
+        let whole = of_share(1.0);
         let mut peers: Vec<PeerComparison> =
-            peers.iter().filter_map(|peer| beside(peer, &whole, settings.resamples)).collect();
+            peers.iter().filter_map(|peer| beside(peer, &whole, &common, resampling)).collect();
         peers.sort_by(|left, right| left.peer.rmse.total_cmp(&right.peer.rmse));
-        let shares = settings.shares.iter().filter_map(|share| {
-            let of_share: Vec<&FinishedRun> =
-                runs.iter().filter(|run| run.share == *share).collect();
-            summarise(*share, &of_share, settings)
+        let shares = settings.shares.iter();
+        let shares = shares.filter_map(|share| {
+            let summary = Summary { common: &common, runs: of_share(*share), resampling };
+            summary.of_share(*share, settings.ordering.cutoff)
         });
+        let programs: BTreeSet<&str> = runs.iter().map(|run| run.program.as_str()).collect();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            programs: programs.into_iter().map(str::to_owned).collect(),
             fingerprint: fingerprint.to_owned(),
             generator: generator.to_owned(),
             seeds: settings.seeds.clone(),
@@ -172,56 +183,137 @@ impl EvaluationReport {
     }
 }
 
-fn summarise(
-    share: f32,
-    runs: &[&FinishedRun],
-    settings: &EvaluationSettings,
-) -> Option<ShareSummary> {
-    let first = &runs.first()?.outcome;
-    let resamples = settings.resamples;
-    let arms = first.arms.iter().map(|of_first| {
-        let arm = of_first.arm;
-        let outcomes = outcomes(runs, arm);
-        let mean = |value: &dyn Fn(&ArmOutcome) -> f64| {
-            outcomes.iter().map(|outcome| value(outcome)).sum::<f64>() / outcomes.len() as f64
+/// What a share's runs are summarised from.
+struct Summary<'a> {
+    common: &'a Common,
+    runs: Vec<&'a FinishedRun>,
+    resampling: Resampling,
+}
+
+impl Summary<'_> {
+    fn of_share(&self, share: f32, cutoff: usize) -> Option<ShareSummary> {
+        let first = &self.runs.first()?.outcome;
+        let arms = Arm::ALL.into_iter();
+        let arms = arms.filter_map(|arm| Some((arm, self.common.of_arm(&self.runs, arm)?)));
+        let predicted: Vec<(Arm, Predicted)> = arms.collect();
+        Some(ShareSummary {
+            share,
+            training_pairs: first.training_pairs,
+            test_pairs: self.common.places.len(),
+            written_by_llm: first.written_by_llm,
+            faithfulness: first.arms.iter().find_map(|outcome| outcome.faithfulness.clone()),
+            arms: predicted.iter().map(|(arm, own)| self.of_arm(*arm, own, &predicted)).collect(),
+            ordering: self.ordering(cutoff),
+        })
+    }
+
+    fn of_arm(&self, arm: Arm, own: &Predicted, all: &[(Arm, Predicted)]) -> ArmSummary {
+        let Common { actual, liked, .. } = self.common;
+        let areas: Option<Vec<f64>> = own.likes.iter().map(|likes| auc(likes, liked)).collect();
+        let versus = |other: Arm| {
+            let (_, theirs) = all.iter().find(|(one, _)| *one == other && other != arm)?;
+            self.common.versus(own, theirs, self.resampling)
         };
-        let areas: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.auc).collect();
-        let auc = (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64);
-        let (least, most) = areas
-            .iter()
-            .fold((f64::MAX, f64::MIN), |(least, most), area| (least.min(*area), most.max(*area)));
-        let versus =
-            |other: Arm| (other != arm).then(|| compare(runs, arm, other, resamples)).flatten();
-        let calibration = calibrate(runs, arm);
+        let by_seed: Vec<Vec<CalibrationBin>> =
+            own.likes.iter().map(|likes| calibrate([(likes, liked)])).collect();
+        let (versus_features, versus_shuffled) = (versus(Arm::Features), versus(Arm::Shuffled));
+        let (versus_template, versus_profile) = (versus(Arm::Template), versus(Arm::Profile));
+        let controls = [&versus_shuffled, &versus_template, &versus_profile];
+        let explains = matches!(arm, Arm::Positive | Arm::Negative | Arm::Both);
+        let controlled = explains && controls.iter().any(|control| control.is_some());
+        let gain = versus_features.as_ref().filter(|_| controlled).map(|features| {
+            let beaten = controls.into_iter().flatten().all(Versus::is_gain);
+            features.is_gain() && beaten
+        });
         ArmSummary {
             arm,
-            rmse: mean(&|outcome| outcome.rmse),
-            mae: mean(&|outcome| outcome.mae),
-            auc,
-            auc_spread: auc.map(|_| (most - least) / 2.0),
-            versus_features: versus(Arm::Features),
-            versus_shuffled: versus(Arm::Shuffled),
-            versus_template: versus(Arm::Template),
-            calibration_error: calibration_error(&calibration),
-            calibration,
+            rmse: mean(own.ratings.iter().map(|ratings| rmse(ratings, actual))),
+            mae: mean(own.ratings.iter().map(|ratings| mae(ratings, actual))),
+            auc: areas.as_ref().map(|areas| mean(areas.iter().copied())),
+            auc_spread: areas.as_ref().map(|areas| spread(areas) / 2.0),
+            versus_features,
+            versus_shuffled,
+            versus_template,
+            versus_profile,
+            gain,
+            calibration_error: mean(by_seed.iter().map(|bins| calibration_error(bins))),
+            calibration: calibrate(own.likes.iter().map(|likes| (likes, liked))),
         }
-    });
-    Some(ShareSummary {
-        share,
-        training_pairs: first.training_pairs,
-        test_pairs: first.test_pairs,
-        written_by_llm: first.written_by_llm,
-        faithfulness: first.arms.iter().find_map(|outcome| outcome.faithfulness.clone()),
-        arms: arms.collect(),
-        ordering: order(runs, settings),
-    })
+    }
+
+    /// A seed's figures of a consumer are not independent of another's: the intervals draw both.
+    fn ordering(&self, cutoff: usize) -> Option<OrderingSummary> {
+        let outcomes = self.runs.iter().map(|run| run.outcome.ordering.as_ref());
+        let outcomes: Vec<&OrderingOutcome> = outcomes.collect::<Option<_>>()?;
+        let first = outcomes.first()?;
+        let places: Vec<HashMap<&str, usize>> = outcomes
+            .iter()
+            .map(|one| one.consumers.iter().enumerate().map(|(n, id)| (id.as_str(), n)).collect())
+            .collect();
+        let asked = |id: &&String| places.iter().all(|places| places.contains_key(id.as_str()));
+        let consumers: Vec<&str> =
+            first.consumers.iter().filter(asked).map(String::as_str).collect();
+        let arms: Vec<Option<Arm>> = first.orders.iter().map(|order| order.arm).collect();
+        let figures = |order: usize, figure: fn(&OrderOutcome) -> &Vec<f64>| -> Vec<Vec<f64>> {
+            let of_seed = |(one, places): (&&OrderingOutcome, &HashMap<&str, usize>)| {
+                let values = figure(&one.orders[order]);
+                consumers.iter().map(|id| values[places[id]]).collect()
+            };
+            outcomes.iter().zip(&places).map(of_seed).collect()
+        };
+        let each: Vec<usize> = (0..consumers.len()).collect();
+        let interval = |values: &[Vec<f64>]| {
+            let values: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
+            clustered_bootstrap(&values, &each, self.resampling)
+        };
+        let ndcg = |order: usize| figures(order, |order| &order.ndcg);
+        let over = |order: usize, other: Option<Arm>| {
+            let base = arms.iter().position(|arm| *arm == other).filter(|base| *base != order)?;
+            let less = |(ours, theirs): (Vec<f64>, Vec<f64>)| -> Vec<f64> {
+                ours.into_iter().zip(theirs).map(|(our, their)| our - their).collect()
+            };
+            let differences = ndcg(order).into_iter().zip(ndcg(base)).map(less);
+            interval(&differences.collect::<Vec<_>>())
+        };
+        let orders = arms.iter().enumerate().filter_map(|(order, arm)| {
+            Some(OrderSummary {
+                arm: *arm,
+                ndcg: interval(&ndcg(order))?,
+                recall: interval(&figures(order, |order| &order.recall))?,
+                ndcg_over_retrieval: over(order, None),
+                ndcg_over_features: over(order, Some(Arm::Features)),
+            })
+        });
+        Some(OrderingSummary {
+            consumers: consumers.len(),
+            cutoff,
+            found: mean(outcomes.iter().map(|one| one.found)),
+            orders: orders.collect(),
+        })
+    }
+}
+
+/// The full method, or features alone where only those were compared, beside a model of others.
+fn beside(
+    peer: &PeerAnswers,
+    runs: &[&FinishedRun],
+    common: &Common,
+    resampling: Resampling,
+) -> Option<PeerComparison> {
+    let arms = [Arm::Both, Arm::Features].into_iter();
+    let (arm, own) = arms.filter_map(|arm| Some((arm, common.of_arm(runs, arm)?))).next()?;
+    let theirs = peer.at(&common.places);
+    let against_it = common.versus(&own, &theirs, resampling);
+    Some(PeerComparison { peer: peer.summary(common, &theirs), arm, against_it })
 }
 
 /// Ten parts of equal width, without the empty ones.
-fn calibrate(runs: &[&FinishedRun], arm: Arm) -> Vec<CalibrationBin> {
+fn calibrate<'a>(
+    seeds: impl IntoIterator<Item = (&'a Vec<f32>, &'a Vec<bool>)>,
+) -> Vec<CalibrationBin> {
     let mut sums = [(0_usize, 0.0_f64, 0_usize); CALIBRATION_BINS];
-    for (run, outcome) in runs.iter().zip(outcomes(runs, arm)) {
-        for (predicted, liked) in outcome.likes.iter().zip(&run.outcome.liked) {
+    for (likes, liked) in seeds {
+        for (predicted, liked) in likes.iter().zip(liked) {
             let bin = (predicted * CALIBRATION_BINS as f32) as usize;
             let (pairs, sum, likes) = &mut sums[bin.min(CALIBRATION_BINS - 1)];
             *pairs += 1;
@@ -245,232 +337,17 @@ fn calibration_error(bins: &[CalibrationBin]) -> f64 {
     weighted.sum::<f64>() / pairs.max(1) as f64
 }
 
-/// Consumers are the unit: a seed's figure for a consumer is not independent of another's, so that
-/// their mean is one value. All runs of a share ask the same consumers.
-fn order(runs: &[&FinishedRun], settings: &EvaluationSettings) -> Option<OrderingSummary> {
-    let outcomes: Vec<_> =
-        runs.iter().map(|run| run.outcome.ordering.as_ref()).collect::<Option<_>>()?;
-    let consumers =
-        outcomes.iter().flat_map(|one| one.orders.iter().map(|order| order.ndcg.len())).min()?;
-    let mean = |place: usize, figure: fn(&OrderOutcome) -> &Vec<f64>| -> Vec<f64> {
-        let of =
-            |consumer: usize| outcomes.iter().map(move |one| figure(&one.orders[place])[consumer]);
-        (0..consumers).map(|consumer| of(consumer).sum::<f64>() / outcomes.len() as f64).collect()
-    };
-    let interval =
-        |values: &[f64]| bootstrap(values, CONFIDENCE, settings.resamples, BOOTSTRAP_SEED);
-    let arms: Vec<Option<Arm>> = outcomes.first()?.orders.iter().map(|order| order.arm).collect();
-    let ndcg = |place: usize| mean(place, |order| &order.ndcg);
-    let over = |place: usize, other: Option<Arm>| {
-        let base = arms.iter().position(|arm| *arm == other).filter(|base| *base != place)?;
-        let both = ndcg(place).into_iter().zip(ndcg(base));
-        interval(&both.map(|(our, their)| our - their).collect::<Vec<f64>>())
-    };
-    let orders = arms.iter().enumerate().filter_map(|(place, arm)| {
-        Some(OrderSummary {
-            arm: *arm,
-            ndcg: interval(&ndcg(place))?,
-            recall: interval(&mean(place, |order| &order.recall))?,
-            ndcg_over_retrieval: over(place, None),
-            ndcg_over_features: over(place, Some(Arm::Features)),
-        })
-    });
-    Some(OrderingSummary {
-        consumers,
-        cutoff: settings.ordering.cutoff,
-        found: outcomes.iter().map(|one| one.found).sum::<f64>() / outcomes.len() as f64,
-        orders: orders.collect(),
-    })
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len();
+    values.sum::<f64>() / count as f64
 }
 
-fn outcomes<'a>(runs: &[&'a FinishedRun], arm: Arm) -> Vec<&'a ArmOutcome> {
-    runs.iter().flat_map(|run| run.outcome.arms.iter().filter(move |one| one.arm == arm)).collect()
-}
-
-/// The full method, or features alone where only those were compared, beside a model of others, on the test
-/// pairs that all runs have.
-fn beside(peer: &PeerAnswers, runs: &[&FinishedRun], resamples: usize) -> Option<PeerComparison> {
-    let first = &runs.first()?.outcome;
-    let places = &first.places;
-    if runs.iter().any(|run| run.outcome.places != *places) {
-        return None;
-    }
-    let summary = peer.summary(places, &first.actual, &first.liked);
-    let arm =
-        [Arm::Both, Arm::Features].into_iter().find(|arm| !outcomes(runs, *arm).is_empty())?;
-    let own = outcomes(runs, arm);
-    let theirs = peer.squared_errors(places, &first.actual);
-    let less: Vec<f64> = theirs
-        .iter()
-        .enumerate()
-        .map(|(pair, theirs)| {
-            let actual = f64::from(first.actual[pair]);
-            let ours = own.iter().map(|one| (f64::from(one.ratings[pair]) - actual).powi(2));
-            theirs - ours.sum::<f64>() / own.len() as f64
-        })
-        .collect();
-    let ours = own.iter().map(|one| one.rmse).sum::<f64>() / own.len() as f64;
-    let against_it = versus(ours, summary.rmse, &less, resamples);
-    Some(PeerComparison { peer: summary, arm, against_it })
-}
-
-/// Pairs are the unit of the bootstrap: a seed's error on a pair is not independent of another's, so
-/// that their mean is one value.
-fn compare(runs: &[&FinishedRun], arm: Arm, other: Arm, resamples: usize) -> Option<Versus> {
-    let pairs = runs.iter().map(|run| run.outcome.actual.len()).min()?;
-    let (ours, theirs) = (outcomes(runs, arm), outcomes(runs, other));
-    if ours.is_empty() || theirs.is_empty() {
-        return None;
-    }
-    let less: Vec<f64> = (0..pairs)
-        .map(|pair| {
-            let of_seed = runs.iter().zip(ours.iter().zip(&theirs)).map(|(run, (our, their))| {
-                let actual = f64::from(run.outcome.actual[pair]);
-                let squared =
-                    |outcome: &ArmOutcome| (f64::from(outcome.ratings[pair]) - actual).powi(2);
-                squared(their) - squared(our)
-            });
-            of_seed.sum::<f64>() / runs.len() as f64
-        })
-        .collect();
-    let mean = |outcomes: &[&ArmOutcome]| {
-        outcomes.iter().map(|outcome| outcome.rmse).sum::<f64>() / outcomes.len() as f64
-    };
-    versus(mean(&ours), mean(&theirs), &less, resamples)
-}
-
-fn versus(ours: f64, theirs: f64, less: &[f64], resamples: usize) -> Option<Versus> {
-    let interval = bootstrap(less, CONFIDENCE, resamples, BOOTSTRAP_SEED)?;
-    Some(Versus {
-        rmse_better_percent: 100.0 * (theirs - ours) / theirs,
-        significant: interval.low > 0.0 || interval.high < 0.0,
-        squared_error_less: interval,
-    })
+/// From the least to the greatest.
+fn spread(values: &[f64]) -> f64 {
+    let most = values.iter().copied().fold(f64::MIN, f64::max);
+    most - values.iter().copied().fold(f64::MAX, f64::min)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::training::{ComparisonOutcome, OrderingOutcome};
-
-    fn run(seed: u64, error: impl Fn(Arm, usize) -> f32) -> FinishedRun {
-        let actual = vec![3.0_f32; 200];
-        let arms = Arm::ALL.map(|arm| {
-            let ratings: Vec<f32> = (0..200).map(|pair| 3.0 + error(arm, pair)).collect();
-            let rmse = whyrank_models::metrics::rmse(&ratings, &actual);
-            ArmOutcome {
-                arm,
-                rmse,
-                mae: 0.0,
-                auc: Some(0.5),
-                ratings,
-                // A quarter of the pairs is liked; every arm says a half.
-                likes: vec![0.5; 200],
-                faithfulness: None,
-            }
-        });
-        let outcome = ComparisonOutcome {
-            training_pairs: 1,
-            validation_pairs: 1,
-            test_pairs: 200,
-            written_by_llm: 0,
-            places: (0..200).collect(),
-            actual,
-            liked: (0..200).map(|pair| pair % 4 == 0).collect(),
-            arms: arms.to_vec(),
-            ordering: Some(ordering(arms.iter().map(|arm| arm.arm))),
-        };
-        FinishedRun { fingerprint: String::new(), share: 1.0, seed, outcome }
-    }
-
-    /// Ten consumers; every arm but the features gets all right, these half of it.
-    fn ordering(arms: impl Iterator<Item = Arm>) -> OrderingOutcome {
-        let order = |arm: Option<Arm>| {
-            let value = if arm.is_none_or(|arm| arm == Arm::Features) { 0.5 } else { 1.0 };
-            OrderOutcome { arm, ndcg: vec![value; 10], recall: vec![value; 10] }
-        };
-        let orders = std::iter::once(None).chain(arms.map(Some)).map(order).collect();
-        OrderingOutcome { found: 1.0, orders }
-    }
-
-    #[test]
-    fn orders_and_calibration_match_hand_values() {
-        let runs: Vec<_> = (1..3).map(|seed| run(seed, |_, _| 0.1)).collect();
-        let settings = EvaluationSettings { shares: vec![1.0], ..EvaluationSettings::default() };
-        let report = EvaluationReport::new(&settings, "template", "", &runs, &[]);
-        let ordering = report.shares[0].ordering.as_ref().expect("asked for");
-        assert_eq!((ordering.consumers, ordering.orders.len()), (10, 1 + Arm::ALL.len()));
-        let of = |arm| ordering.orders.iter().find(|order| order.arm == arm).expect("there");
-        let gain = of(Some(Arm::Both)).ndcg_over_features.expect("not itself");
-        assert_eq!((gain.low, gain.high), (0.5, 0.5));
-        assert!(of(Some(Arm::Features)).ndcg_over_features.is_none());
-        let over = |arm| of(arm).ndcg_over_retrieval.map(|over| over.mean);
-        assert_eq!((over(Some(Arm::Both)), over(None)), (Some(0.5), None));
-        assert_eq!(of(None).recall.mean, 0.5);
-        let both = arm(&report, Arm::Both);
-        let bin = CalibrationBin { pairs: 400, predicted: 0.5, liked: 0.25 };
-        assert_eq!((&both.calibration, both.calibration_error), (&vec![bin], 0.25));
-    }
-
-    /// Regression: the plot of what is compared with the features was drawn over nothing, without end.
-    #[test]
-    fn the_features_alone_make_a_report_and_a_page() {
-        let mut runs: Vec<_> = (1..3).map(|seed| run(seed, |_, _| 0.1)).collect();
-        for run in &mut runs {
-            run.outcome.arms.retain(|one| one.arm == Arm::Features);
-            let ordering = run.outcome.ordering.as_mut().expect("there");
-            ordering.orders.retain(|one| one.arm.is_none_or(|arm| arm == Arm::Features));
-        }
-        let settings = EvaluationSettings { shares: vec![1.0], ..EvaluationSettings::default() };
-        let report = EvaluationReport::new(&settings, "template", "", &runs, &[]);
-        assert_eq!(report.shares[0].arms.len(), 1);
-        let page = crate::evaluation::page(&report).expect("a page");
-        assert!(page.contains("features") && page.contains("<svg"), "{page}");
-    }
-
-    fn arm(report: &EvaluationReport, arm: Arm) -> &ArmSummary {
-        report.shares[0].arms.iter().find(|one| one.arm == arm).expect("every arm is there")
-    }
-
-    #[test]
-    fn a_real_difference_is_found_and_noise_is_not() {
-        let noise = |pair: usize, by: usize| if (pair * by) % 7 < 3 { 1.0 } else { 0.8 };
-        let runs: Vec<_> = (1..3)
-            .map(|seed| {
-                run(seed, |arm, pair| match arm {
-                    Arm::Both => 0.5 * noise(pair, 1),
-                    Arm::Shuffled => noise(pair, 1) + if pair % 2 == 0 { 0.01 } else { -0.01 },
-                    _ => noise(pair, 1),
-                })
-            })
-            .collect();
-        let settings = EvaluationSettings { shares: vec![1.0], ..EvaluationSettings::default() };
-        let report = EvaluationReport::new(&settings, "template", "", &runs, &[]);
-        let both = arm(&report, Arm::Both).versus_features.as_ref().expect("not itself");
-        assert!(both.significant && (both.rmse_better_percent - 50.0).abs() < 1e-3, "{both:?}");
-        let shuffled = arm(&report, Arm::Shuffled).versus_features.as_ref().expect("not itself");
-        assert!(!shuffled.significant, "{shuffled:?}");
-        assert!(arm(&report, Arm::Features).versus_features.is_none());
-    }
-
-    #[test]
-    fn the_method_is_set_beside_the_best_of_others_first() {
-        let runs: Vec<_> = (1..3).map(|seed| run(seed, |_, _| 0.5)).collect();
-        let settings = EvaluationSettings { shares: vec![1.0], ..EvaluationSettings::default() };
-        let peer = |name: &str, error: f32| PeerAnswers {
-            name: name.to_owned(),
-            package: "p 1".to_owned(),
-            ratings: vec![vec![3.0 + error; 200]],
-        };
-        let peers = [peer("worse", 1.0), peer("better", 0.25)];
-        let report = EvaluationReport::new(&settings, "template", "", &runs, &peers);
-        let names: Vec<&str> = report.peers.iter().map(|one| one.peer.name.as_str()).collect();
-        assert_eq!(names, ["better", "worse"]);
-        let percent = |place: usize| {
-            let versus = report.peers[place].against_it.as_ref().expect("200 pairs");
-            assert!(versus.significant);
-            versus.rmse_better_percent
-        };
-        assert!((percent(0) + 100.0).abs() < 1e-3 && (percent(1) - 50.0).abs() < 1e-3);
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,7 +1,9 @@
-//! Holds the test part apart: each consumer's newest interactions, so that nothing is learned from what
-//! comes later, or a random choice of them, as much of the literature does.
+//! Holds the test part apart: each consumer's newest interactions, so that nothing is learned from what they
+//! did later (what others did may be later than a test pair); a random choice of them, as much of the
+//! literature does; or everything about a random choice of items, which are then as new as an item is on its
+//! first day.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -10,24 +12,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::import::{Dataset, ImportedInteraction};
 
-/// Which of a consumer's interactions are held apart.
+/// Which interactions are held apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum SplitKind {
-    /// The newest.
+    /// The newest of each consumer.
     Time,
-    /// A random choice.
+    /// A random choice of each consumer's.
     Random,
+    /// All of a random choice of items.
+    NewItems,
 }
 
-/// The data set without a `test` share of each consumer's interactions, and these. A consumer keeps at
-/// least one interaction to be known by. `seed` decides a random choice.
+/// The data set without a `test` share of each consumer's interactions, or without those of that share of
+/// the items, and these. With the first a consumer keeps at least one interaction to be known by. `seed`
+/// decides a random choice.
 pub fn divide(
     dataset: &Dataset,
     kind: SplitKind,
     test: f32,
     seed: u64,
 ) -> (Dataset, Vec<ImportedInteraction>) {
+    let held = match kind {
+        SplitKind::Time | SplitKind::Random => of_each_consumer(dataset, kind, test, seed),
+        SplitKind::NewItems => of_new_items(dataset, test, seed),
+    };
+    let part = |wanted: bool| -> Vec<ImportedInteraction> {
+        let rows = dataset.interactions.iter().zip(&held).filter(|(_, held)| **held == wanted);
+        rows.map(|(interaction, _)| interaction.clone()).collect()
+    };
+    let training = Dataset {
+        interactions: part(false),
+        items: dataset.items.clone(),
+        users: dataset.users.clone(),
+    };
+    (training, part(true))
+}
+
+/// Whether each interaction is held apart: a share of each consumer's.
+fn of_each_consumer(dataset: &Dataset, kind: SplitKind, test: f32, seed: u64) -> Vec<bool> {
     let mut by_user: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, interaction) in dataset.interactions.iter().enumerate() {
         by_user.entry(&interaction.user).or_default().push(place);
@@ -47,16 +70,17 @@ pub fn divide(
             held[*place] = true;
         }
     }
-    let part = |wanted: bool| -> Vec<ImportedInteraction> {
-        let rows = dataset.interactions.iter().zip(&held).filter(|(_, held)| **held == wanted);
-        rows.map(|(interaction, _)| interaction.clone()).collect()
-    };
-    let training = Dataset {
-        interactions: part(false),
-        items: dataset.items.clone(),
-        users: dataset.users.clone(),
-    };
-    (training, part(true))
+    held
+}
+
+/// Whether each interaction is held apart: those of a share of the items that anybody rated.
+fn of_new_items(dataset: &Dataset, test: f32, seed: u64) -> Vec<bool> {
+    let rated: BTreeSet<&str> = dataset.interactions.iter().map(|row| row.item.as_str()).collect();
+    let mut items: Vec<&str> = rated.into_iter().collect();
+    items.shuffle(&mut StdRng::seed_from_u64(seed));
+    items.truncate((test * items.len() as f32).floor() as usize);
+    let new: HashSet<&str> = items.into_iter().collect();
+    dataset.interactions.iter().map(|row| new.contains(row.item.as_str())).collect()
 }
 
 /// The data set with a random share of its interactions, the same for the same seed. A smaller share
@@ -129,6 +153,24 @@ mod tests {
             );
             let newest = divide(&dataset, SplitKind::Time, 0.3, seed);
             prop_assert_eq!(counts(&held), counts(&newest.1));
+        }
+
+        #[test]
+        fn nothing_is_known_of_a_new_item(
+            rows in prop::collection::vec((0u8..5, any::<u8>(), 0i64..50), 1..200),
+            seed in any::<u64>(),
+        ) {
+            let dataset = interactions(&rows);
+            let (training, held) = divide(&dataset, SplitKind::NewItems, 0.3, seed);
+            prop_assert_eq!(training.interactions.len() + held.len(), dataset.interactions.len());
+            let items = |rows: &[ImportedInteraction]| -> BTreeSet<String> {
+                rows.iter().map(|row| row.item.clone()).collect()
+            };
+            let (known, new) = (items(&training.interactions), items(&held));
+            prop_assert!(known.is_disjoint(&new));
+            prop_assert_eq!(new.len(), (0.3 * (known.len() + new.len()) as f32).floor() as usize);
+            let again = divide(&dataset, SplitKind::NewItems, 0.3, seed);
+            prop_assert_eq!(&again.1, &held);
         }
 
         #[test]

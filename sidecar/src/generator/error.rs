@@ -73,6 +73,18 @@ pub enum GeneratorError {
 }
 
 impl GeneratorError {
+    /// Whether the model or its server failed, and not what was asked of it.
+    pub(crate) fn is_of_the_model(&self) -> bool {
+        match self {
+            Self::ModelMissing { .. }
+            | Self::ModelLoad { .. }
+            | Self::Model(_)
+            | Self::Server { .. }
+            | Self::Timeout { .. } => true,
+            Self::Cancelled | Self::Template { .. } | Self::Setting { .. } => false,
+        }
+    }
+
     /// Its kind in one word, which quotes nothing that was asked or answered.
     pub(crate) fn kind(&self) -> &'static str {
         match self {

@@ -253,7 +253,13 @@ impl Generator for MistralrsGenerator {
             if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
                 text.push_str(&piece);
                 if let Some(deltas) = &deltas {
-                    deltas.send(Delta::Text(piece)).await.map_err(|_| GeneratorError::Cancelled)?;
+                    // A reader that reads no more must not hold the LLM up.
+                    tokio::select! {
+                        sent = deltas.send(Delta::Text(piece)) => {
+                            sent.map_err(|_| GeneratorError::Cancelled)?;
+                        }
+                        () = cancel.cancelled() => return Err(GeneratorError::Cancelled),
+                    }
                 }
             }
             if let Some(finish) = finish {

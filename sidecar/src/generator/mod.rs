@@ -50,7 +50,7 @@ pub use prompts::{PromptStyle, Prompts, Side};
 pub use review::{Review, title_as_named};
 
 pub use settings::{GeneratorKind, GeneratorSettings, MistralrsSettings, OpenAiSettings};
-pub use template::TemplateGenerator;
+pub use template::{TEMPLATE, TemplateGenerator};
 pub use tokio_util::sync::CancellationToken;
 pub use validation::{Refusal, ValidationSettings, Validator};
 pub use writer::{Source, Writer, WriterSettings, Written};

@@ -14,6 +14,9 @@ use super::{
     Usage,
 };
 
+/// The name of its kind in identities and in the provenance of what it wrote.
+pub const TEMPLATE: &str = "template";
+
 /// The generator that needs no model.
 #[derive(Debug, Clone)]
 pub struct TemplateGenerator {
@@ -24,7 +27,7 @@ impl Default for TemplateGenerator {
     fn default() -> Self {
         Self {
             identity: GeneratorIdentity {
-                generator: "template".to_string(),
+                generator: TEMPLATE.to_string(),
                 model: "template".to_string(),
                 version: "1".to_string(),
             },

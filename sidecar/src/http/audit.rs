@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::Request;
+use axum::http::{Method, StatusCode};
 
 /// The target of the audit log's lines, by which a collector tells them from others.
 pub(super) const TARGET: &str = "whyrank::audit";
@@ -36,6 +37,49 @@ impl Asked {
         let body = self.body.get().map_or("", String::as_str);
         let between = if self.query.is_empty() || body.is_empty() { "" } else { " " };
         format!("{}{between}{body}", self.query)
+    }
+}
+
+/// The line about a request with a key. It is told when the request is answered, and just as well when its
+/// caller leaves before: what was begun may go on all the same.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) key: String,
+    pub(super) role: &'static str,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) asked: Asked,
+    answered: bool,
+}
+
+impl Line {
+    /// The line about a request that has been let in.
+    pub(super) fn of(
+        key: String,
+        role: &'static str,
+        method: Method,
+        path: String,
+        asked: Asked,
+    ) -> Self {
+        Self { key, role, method, path, asked, answered: false }
+    }
+
+    /// The request is answered.
+    pub(super) fn answered(mut self, status: StatusCode) {
+        self.answered = true;
+        let Self { key, role, method, path, asked, .. } = &self;
+        let (asked, status) = (asked.text(), status.as_u16());
+        tracing::info!(target: TARGET, key, role, %method, path, asked, status);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.answered {
+            let Self { key, role, method, path, asked, .. } = self;
+            let (asked, outcome) = (asked.text(), "left");
+            tracing::info!(target: TARGET, key, role, %method, path, asked, outcome);
+        }
     }
 }
 

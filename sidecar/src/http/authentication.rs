@@ -6,7 +6,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use whyrank_plugin::allowance::held;
 
-use super::audit::{self, Asked};
+use super::audit::{self, Asked, Line};
 use super::callers::{self, Known};
 use super::{Api, ApiError, Cause};
 use crate::access::{AccessKey, KeyRole};
@@ -69,9 +69,9 @@ pub(super) async fn authenticate(
         }
     };
     request.extensions_mut().insert(Caller::of(&key));
+    let line = Line::of(key.name, key.role.name(), method, path, asked);
     let response = held(next.run(request).await, place);
-    let (key, role, status) = (&key.name, key.role.name(), response.status().as_u16());
-    tracing::info!(target: audit::TARGET, key, role, %method, path, asked = asked.text(), status);
+    line.answered(response.status());
     response
 }
 

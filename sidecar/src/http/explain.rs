@@ -101,6 +101,10 @@ pub(super) async fn explain(
     State(api): State<Api>,
     Json(request): Json<ExplainRequest>,
 ) -> Result<Response, ApiError> {
+    if request.wait && request.stream {
+        let events = streamed(api, &request).await?;
+        return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
+    }
     let answer = api.clone();
     api.observed("explain", async move {
         let (user, item) = known_pair(&answer, &request).await?;
@@ -126,17 +130,7 @@ pub(super) async fn explain(
             response.explanation.stale = stale;
             return Ok(axum::Json(response).into_response());
         }
-        let desk = answer.inner.desk.clone().ok_or_else(|| {
-            ApiError::new(
-                Cause::NotReady,
-                "this server runs without the role `worker`, so it cannot write",
-            )
-        })?;
-        let limit = Duration::from_secs(answer.inner.settings.write_timeout_seconds);
-        if request.stream {
-            let events = stream(answer, desk, user, item, limit);
-            return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
-        }
+        let (desk, limit) = answer.desk()?;
         let cancel = CancellationToken::new();
         // A caller that leaves drops this future, and with it the guard: the LLM stops.
         let _guard = cancel.clone().drop_guard();
@@ -147,6 +141,17 @@ pub(super) async fn explain(
 }
 
 impl Api {
+    /// Where texts are written, and how long a caller waits for one.
+    fn desk(&self) -> Result<(WritingDesk, Duration), ApiError> {
+        let desk = self.inner.desk.clone().ok_or_else(|| {
+            ApiError::new(
+                Cause::NotReady,
+                "this server runs without the role `worker`, so it cannot write",
+            )
+        })?;
+        Ok((desk, Duration::from_secs(self.inner.settings.write_timeout_seconds)))
+    }
+
     async fn explained(&self, record: ExplanationRecord) -> ExplainResponse {
         let (reranker, storage) = (&self.inner.reranker, &self.inner.storage);
         let mattered = mattered(reranker, storage, record.user, record.item).await;
@@ -182,27 +187,31 @@ async fn write(
     })
 }
 
-/// The events of a text that is being written.
-fn stream(
+/// The events of a text that is being written. What comes of it is counted when the stream ends.
+async fn streamed(
     api: Api,
-    desk: WritingDesk,
-    user: UserId,
-    item: ItemId,
-    limit: Duration,
-) -> impl Stream<Item = Result<Event, Infallible>> {
+    request: &ExplainRequest,
+) -> Result<impl Stream<Item = Result<Event, Infallible>> + use<>, ApiError> {
     let unanswered = api.unanswered("explain");
+    let known = known_pair(&api, request).await.and_then(|pair| Ok((pair, api.desk()?)));
+    let ((user, item), (desk, limit)) = match known {
+        Ok(known) => known,
+        Err(error) => {
+            unanswered.answered(Some(&error));
+            return Err(error);
+        }
+    };
     let cancel = CancellationToken::new();
     let guard: DropGuard = cancel.clone().drop_guard();
     let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
+    let given_up = cancel.clone();
     // A task of its own, because the deltas are read to their end before its result is awaited.
     let writing = async move {
-        match write(&desk, user, item, Some(sender), cancel, limit).await {
-            Ok(record) => data("done", &api.explained(record).await),
-            Err(error) => {
-                let error_type = error.cause.row().0.to_owned();
-                data("error", &ErrorBody { error: error.message, error_type })
-            }
-        }
+        let record = write(&desk, user, item, Some(sender), cancel.clone(), limit).await;
+        // A text that is given up may have a place in the queue still, and with it the other end of the
+        // deltas: nobody reads on.
+        let record = record.inspect_err(|_| cancel.cancel())?;
+        Ok(api.explained(record).await)
     };
     let writing = tokio::spawn(writing.in_current_span());
     let deltas = futures::stream::unfold(receiver, |mut receiver| async move {
@@ -212,17 +221,22 @@ fn stream(
         };
         Some((event, receiver))
     });
+    let deltas = deltas.take_until(given_up.cancelled_owned());
     let end = futures::stream::once(async move {
-        let end = writing
-            .await
-            .unwrap_or_else(|error| Event::default().event("error").data(error.to_string()));
-        unanswered.answered();
-        end
+        let ended = writing.await.unwrap_or_else(|error| Err(anyhow::Error::from(error).into()));
+        unanswered.answered(ended.as_ref().err());
+        match ended {
+            Ok(explained) => data("done", &explained),
+            Err(error) => {
+                let error_type = error.cause.row().0.to_owned();
+                data("error", &ErrorBody { error: error.message, error_type })
+            }
+        }
     });
-    deltas.chain(end).map(move |event| {
+    Ok(deltas.chain(end).map(move |event| {
         let _held_until_the_stream_is_dropped = &guard;
         Ok(event)
-    })
+    }))
 }
 
 fn data<T: Serialize>(name: &str, value: &T) -> Event {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use whyrank_plugin::inference::{InferenceRequest, InferenceResponse};
 
+use super::audit;
 use super::json::Json;
 use super::{Api, ApiError, Cause};
 
@@ -20,6 +21,8 @@ pub(super) async fn infer(
             let given = request.token.as_deref().unwrap_or_default();
             if !token.matches(given.as_bytes()) {
                 let message = "the token is not the one of `server.inference_token`";
+                let (path, outcome) = ("/", Cause::Unauthorized.row().0);
+                tracing::warn!(target: audit::TARGET, path, outcome, message);
                 return Err(ApiError::new(Cause::Unauthorized, message));
             }
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::json::Json;
-use super::{Api, ApiError, ErrorBody};
+use super::{Api, ApiError, Cause, ErrorBody};
 use crate::interactions::{InteractionGiven, InteractionReport};
 
 /// A batch of interactions.
@@ -29,20 +29,23 @@ pub(super) struct InteractionsRequest {
         (status = 408, description = "The body did not arrive in time.", body = ErrorBody),
         (status = 413, description = "The body is too large.", body = ErrorBody),
         (status = 422, description = "A value cannot be used; nothing was taken in.", body = ErrorBody),
-        (status = 429, description = "Too many requests are in hand.", body = ErrorBody),
+        (status = 429, description = "Too many requests or batches are in hand.", body = ErrorBody),
         (status = 503, description = "The store is not ready; send the batch again.", body = ErrorBody),
+        (status = 504, description = "It took too long; send the batch again.", body = ErrorBody),
     )
 )]
 pub(super) async fn post(
     State(api): State<Api>,
     Json(request): Json<InteractionsRequest>,
 ) -> Result<axum::Json<InteractionReport>, ApiError> {
-    let inner = api.inner.clone();
-    // A task of its own: a caller that leaves does not stop it between record and vector.
-    let work = async move {
-        let work = async move { inner.interactions.take_in(&request.interactions).await };
-        let done = tokio::spawn(work).await;
-        done.unwrap_or_else(|error| Err(anyhow::Error::from(error).into()))
+    let limit = api.inner.interactions.limit();
+    let work = async {
+        let taken_in = api.inner.interactions.take_in(&request.interactions);
+        tokio::time::timeout(limit, taken_in).await.unwrap_or_else(|_| {
+            let message =
+                "the batch was not taken in within `interactions.timeout_seconds`; send it again";
+            Err(ApiError::new(Cause::Deadline, message))
+        })
     };
     api.observed("interactions", work).await.map(axum::Json)
 }

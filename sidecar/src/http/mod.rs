@@ -270,7 +270,8 @@ impl Api {
 
     /// To be kept until there is an answer.
     fn unanswered(&self, route: &'static str) -> Unanswered {
-        Unanswered { metrics: self.inner.metrics.clone(), route, answered: false }
+        let metrics = self.inner.metrics.clone();
+        Unanswered { metrics, route, started: Instant::now(), answered: false }
     }
 
     /// Counts and times the answer of one route.
@@ -279,20 +280,9 @@ impl Api {
         route: &'static str,
         work: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
-        let started = Instant::now();
-        let metrics = &self.inner.metrics;
         let unanswered = self.unanswered(route);
         let answer = work.await;
-        unanswered.answered();
-        let seconds = started.elapsed().as_secs_f64();
-        metrics.request_seconds.with_label_values(&[route]).observe(seconds);
-        let outcome = answer.as_ref().map_or_else(|error| error.cause.row().0, |_| "ok");
-        metrics.requests.with_label_values(&[route, outcome]).inc();
-        if let Err(error) = &answer
-            && error.cause == Cause::Internal
-        {
-            tracing::error!(route, error = error.message, "a request failed");
-        }
+        unanswered.answered(answer.as_ref().err());
         answer
     }
 }
@@ -302,13 +292,24 @@ impl Api {
 struct Unanswered {
     metrics: Metrics,
     route: &'static str,
+    started: Instant,
     answered: bool,
 }
 
 impl Unanswered {
-    /// The answer is out.
-    fn answered(mut self) {
+    /// The answer is out, or a stream has come to its end; with a fault, if any.
+    fn answered(mut self, fault: Option<&ApiError>) {
         self.answered = true;
+        let (metrics, route) = (&self.metrics, self.route);
+        let seconds = self.started.elapsed().as_secs_f64();
+        metrics.request_seconds.with_label_values(&[route]).observe(seconds);
+        let outcome = fault.map_or("ok", |error| error.cause.row().0);
+        metrics.requests.with_label_values(&[route, outcome]).inc();
+        if let Some(error) = fault
+            && error.cause == Cause::Internal
+        {
+            tracing::error!(route, error = error.message, "a request failed");
+        }
     }
 }
 

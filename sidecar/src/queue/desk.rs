@@ -190,13 +190,13 @@ impl ElsewhereDesk {
         item: ItemId,
         deltas: Option<mpsc::Sender<Delta>>,
     ) -> Result<ExplanationRecord, ApiError> {
-        let written = match spent_up(&self.jobs).await? {
-            Some(message) => Err(message),
-            None => watch(&self.jobs, user, item).await?,
+        let waited = match spent_up(&self.jobs).await? {
+            Some(message) => Waited::Unpaid(message),
+            None => self.wait(user, item).await?,
         };
-        let record = match written {
-            Ok(record) => record,
-            Err(message) => {
+        let record = match waited {
+            Waited::Written(record) => *record,
+            Waited::Unpaid(message) => {
                 return without_cost(&self.jobs, &self.freshness, user, item, message).await;
             }
         };
@@ -208,43 +208,48 @@ impl ElsewhereDesk {
         }
         Ok(record)
     }
+
+    /// Queues the pair first in line and waits until a worker somewhere has removed its job.
+    async fn wait(&self, user: UserId, item: ItemId) -> Result<Waited, ApiError> {
+        let jobs = &self.jobs;
+        let offered = jobs.offer(&[Wanted { user, item, lane: Lane::Live }]).await?;
+        if let Some(reason) = offered.reason {
+            let message =
+                format!("the queue takes nothing more: it is {reason} (`queue.capacity`)");
+            return Err(ApiError::new(Cause::Full, message));
+        }
+        let poll = Duration::from_millis(jobs.settings().poll_milliseconds);
+        let mut looks = tokio::time::interval(poll);
+        loop {
+            looks.tick().await;
+            match jobs.find(user, item).await? {
+                Some(job) if job.state == JobState::Dead => {
+                    let why = job.error.unwrap_or_default();
+                    let message = format!(
+                        "the pair was given up: {why}; `whyrank queue replay` lets it be tried again"
+                    );
+                    return Err(ApiError::new(Cause::Internal, message));
+                }
+                Some(job) if job.lease.is_none() => {
+                    if let Some(message) = spent_up(jobs).await? {
+                        return Ok(Waited::Unpaid(message));
+                    }
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let found = jobs.storage().explanations(&[(user, item)]).await?.pop().flatten();
+        let record = found.ok_or_else(|| {
+            ApiError::new(Cause::Internal, "the explanation is gone after it was written")
+        })?;
+        Ok(Waited::Written(Box::new(record)))
+    }
 }
 
-/// Queues the pair first in line and waits until a worker somewhere has removed its job. The inner error
-/// says that the budget is spent and no worker has begun; the pair stays queued for the next hour.
-async fn watch(
-    jobs: &Jobs,
-    user: UserId,
-    item: ItemId,
-) -> Result<Result<ExplanationRecord, String>, ApiError> {
-    let offered = jobs.offer(&[Wanted { user, item, lane: Lane::Live }]).await?;
-    if let Some(reason) = offered.reason {
-        let message = format!("the queue takes nothing more: it is {reason} (`queue.capacity`)");
-        return Err(ApiError::new(Cause::Full, message));
-    }
-    let mut looks = tokio::time::interval(Duration::from_millis(jobs.settings().poll_milliseconds));
-    loop {
-        looks.tick().await;
-        match jobs.find(user, item).await? {
-            Some(job) if job.state == JobState::Dead => {
-                let why = job.error.unwrap_or_default();
-                let message = format!(
-                    "the pair was given up: {why}; `whyrank queue replay` lets it be tried again"
-                );
-                return Err(ApiError::new(Cause::Internal, message));
-            }
-            Some(job) if job.lease.is_none() => {
-                if let Some(message) = spent_up(jobs).await? {
-                    return Ok(Err(message));
-                }
-            }
-            Some(_) => {}
-            None => break,
-        }
-    }
-    let found = jobs.storage().explanations(&[(user, item)]).await?.pop().flatten();
-    let record = found.ok_or_else(|| {
-        ApiError::new(Cause::Internal, "the explanation is gone after it was written")
-    })?;
-    Ok(Ok(record))
+/// How waiting for another process's worker ended.
+enum Waited {
+    Written(Box<ExplanationRecord>),
+    /// The budget is spent and no worker has begun; the pair stays queued for the next hour.
+    Unpaid(String),
 }

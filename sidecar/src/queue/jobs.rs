@@ -210,6 +210,9 @@ impl Jobs {
                 continue;
             };
             offered.known += 1;
+            if one.lane == Lane::Live && known.lease.is_none() {
+                self.hurry(*id, &known).await?;
+            }
             let waiting = is("state", "waiting");
             if one.lane.number() < known.lane {
                 let later = json!({ "key": "lane", "range": { "gt": one.lane.number() } });
@@ -246,6 +249,22 @@ impl Jobs {
             self.wake.notify_one();
         }
         Ok(offered)
+    }
+
+    /// Somebody waits for the pair: it is due at once, though it failed before, and one that was given up is
+    /// tried once more.
+    async fn hurry(&self, id: PointId, known: &JobRecord) -> StoreResult<()> {
+        let last = i64::from(self.settings.attempts) - 1;
+        let (state, attempts) = match known.state {
+            JobState::Waiting => ("waiting", known.attempts.min(last)),
+            JobState::Dead => ("dead", last),
+        };
+        // Nobody has taken it since it was read.
+        let unchanged = json!([is("state", state), is("attempts", known.attempts)]);
+        let change = json!({ "state": "waiting", "due": self.now(), "attempts": attempts });
+        self.set_where(id, unchanged, change).await?;
+        self.wake.notify_one();
+        Ok(())
     }
 
     pub(super) async fn count(&self, state: &str) -> StoreResult<u64> {
@@ -371,6 +390,20 @@ impl Jobs {
         let attempts = claim.job.attempts - 1;
         let change = json!({ "lease": null, "due": self.now(), "attempts": attempts });
         self.set_where(claim.job.id(), json!([is("lease", claim.token.as_str())]), change).await
+    }
+
+    /// Gives the job back because the LLM is away: nobody's fault, and not to be tried again at once.
+    ///
+    /// # Errors
+    /// When the store fails; the job is then due when its lease ends.
+    pub async fn put_off(&self, claim: &Claim, error: &str) -> StoreResult<()> {
+        let due = self.now() + self.backoff(1);
+        let attempts = claim.job.attempts - 1;
+        let change = json!({ "lease": null, "due": due, "attempts": attempts, "error": error });
+        let mine = json!([is("lease", claim.token.as_str())]);
+        self.set_where(claim.job.id(), mine, change).await?;
+        self.counted("put_off");
+        Ok(())
     }
 
     /// The job could not be done: later again, or to the dead letters.

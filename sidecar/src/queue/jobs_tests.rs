@@ -98,6 +98,46 @@ async fn a_lease_keeps_others_away_until_it_ends() {
     assert_eq!(bench.jobs.status().await.unwrap().depth, 0);
 }
 
+/// Regression: a request that waited did not shorten a job's backoff, and one that was given up stayed so.
+#[tokio::test]
+async fn who_waits_makes_a_pair_due_at_once() {
+    let settings = QueueSettings { attempts: 2, ..QueueSettings::default() };
+    let bench = Bench::new(settings).await;
+    bench.offer(1, Lane::Shown).await;
+    let claim = bench.claim().await.unwrap();
+    bench.jobs.fail(&claim, "away", false).await.unwrap();
+    bench.offer(1, Lane::Shown).await;
+    assert_eq!(bench.claim().await, None, "it was merely shown again");
+    bench.offer(1, Lane::Live).await;
+    let claim = bench.claim().await.unwrap();
+    assert_eq!((claim.job.attempts, claim.job.lane), (2, Lane::Live.number()));
+    // Whoever has it already is left alone.
+    bench.offer(1, Lane::Live).await;
+    assert!(bench.jobs.renew(&claim).await.unwrap());
+    bench.jobs.fail(&claim, "away", false).await.unwrap();
+    assert_eq!(bench.jobs.status().await.unwrap().dead, 1);
+    bench.offer(1, Lane::Stale).await;
+    assert_eq!(bench.claim().await, None, "given up is given up, unless somebody waits");
+    bench.offer(1, Lane::Live).await;
+    let claim = bench.claim().await.unwrap();
+    bench.jobs.fail(&claim, "away", false).await.unwrap();
+    assert_eq!(bench.jobs.status().await.unwrap().dead, 1, "it had one more attempt");
+}
+
+#[tokio::test]
+async fn a_pair_that_is_put_off_keeps_its_attempts() {
+    let bench = Bench::new(QueueSettings { attempts: 1, ..QueueSettings::default() }).await;
+    bench.offer(1, Lane::Shown).await;
+    for _ in 0..3 {
+        let claim = bench.claim().await.unwrap();
+        assert_eq!(claim.job.attempts, 1);
+        bench.jobs.put_off(&claim, "the LLM is away").await.unwrap();
+        assert_eq!(bench.claim().await, None, "not at once");
+        bench.pass(60);
+    }
+    assert_eq!(bench.jobs.status().await.unwrap().dead, 0);
+}
+
 #[tokio::test]
 async fn a_clock_that_jumps_loses_no_job_and_stops_none() {
     let bench = Bench::new(QueueSettings::default()).await;

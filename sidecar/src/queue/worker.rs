@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use whyrank_plugin::{ExplanationRecord, ItemId, StoreError, UserId};
+use whyrank_plugin::{ExplanationRecord, ItemId, StoreError, StoreResult, UserId};
 
 use super::budget::Budget;
 use super::desk::{HereDesk, Live, MissingPairs, WritingDesk};
 use super::jobs::{Claim, Jobs, Wanted};
 use super::{Lane, RewriteStale, label_time};
-use crate::generator::{Delta, Meter, Usage};
+use crate::generator::{Delta, GeneratorError, Meter, Usage};
 use crate::http::{ApiError, Cause};
 use crate::staleness::Freshness;
 use crate::writing::{Outcome, Pair, PairWriter};
@@ -27,6 +27,10 @@ const BUFFER: usize = 4_096;
 const STEP: usize = 256;
 /// How often the gauges of the queue are set.
 const MEASURED: Duration = Duration::from_secs(5);
+/// The shortest wait before an LLM that failed is asked again.
+const SHORTEST_WAIT: Duration = Duration::from_millis(250);
+/// The longest wait before an LLM that failed is asked again: each time costs as much as a pair.
+const LONGEST_OUTAGE_WAIT: Duration = Duration::from_secs(30);
 /// The longest wait before a store that failed is asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -146,12 +150,36 @@ async fn enter(budget: &Budget, usage: Usage, written: bool) {
     }
 }
 
+/// The LLM's failures in a row. The first after a success may be its pair's fault and costs it an attempt;
+/// those that follow mean that the LLM is away, which must not use up the attempts of all pairs that wait.
+#[derive(Debug, Default)]
+struct Outage {
+    /// How long the worker waits before it asks the LLM again; nothing while it answers.
+    wait: Duration,
+}
+
+impl Outage {
+    /// The LLM answered.
+    fn over(&mut self) {
+        self.wait = Duration::ZERO;
+    }
+
+    /// The LLM failed; true if that is the fault of what it was asked, as far as one can tell.
+    fn failed(&mut self) -> bool {
+        let first = self.wait.is_zero();
+        self.wait = (self.wait * 2).clamp(SHORTEST_WAIT, LONGEST_OUTAGE_WAIT);
+        first
+    }
+}
+
 /// How a job ended that was not written.
 enum Ended {
     /// The worker stops, or the store is away: nobody's fault.
     Interrupted,
     /// Somebody else has the job.
     Lost,
+    /// The LLM failed.
+    Model { error: String },
     /// The pair cannot be written, now or ever.
     Failed { error: String, hopeless: bool },
 }
@@ -168,6 +196,7 @@ impl Worker {
         let poll = Duration::from_millis(self.jobs.settings().poll_milliseconds);
         // At once if there may be more to do, and later and later while the store is away.
         let mut wait = Duration::ZERO;
+        let mut outage = Outage::default();
         loop {
             tokio::select! {
                 biased;
@@ -183,8 +212,8 @@ impl Worker {
             wait = match self.next().await {
                 Ok(Some(claim)) => {
                     let span = claim.span.clone();
-                    self.work(claim).instrument(span).await;
-                    Duration::ZERO
+                    self.work(claim, &mut outage).instrument(span).await;
+                    outage.wait
                 }
                 Ok(None) => poll,
                 Err(error) => {
@@ -267,9 +296,10 @@ impl Worker {
     }
 
     /// Does one job to its end, whatever that is.
-    async fn work(&self, claim: Claim) {
+    async fn work(&self, claim: Claim, outage: &mut Outage) {
         let ended = match self.attempt(&claim).await {
             Ok(reused) => {
+                outage.over();
                 self.ended(&claim, if reused { "current" } else { "written" });
                 self.jobs.finish(&claim).await
             }
@@ -281,16 +311,27 @@ impl Worker {
                 self.ended(&claim, "lost");
                 Ok(())
             }
+            Err(Ended::Model { error }) if !outage.failed() => {
+                claim.span.record("outcome", "put_off");
+                tracing::warn!(error, "the LLM is away; pairs wait for it");
+                self.jobs.put_off(&claim, &error).await
+            }
+            Err(Ended::Model { error }) => self.failed(&claim, &error, false).await,
             Err(Ended::Failed { error, hopeless }) => {
-                let failure = self.jobs.fail(&claim, &error, hopeless).await;
-                claim.span.record("outcome", "failed");
-                tracing::warn!(error, attempts = claim.job.attempts, ?failure, "a job failed");
-                failure.map(drop)
+                outage.over();
+                self.failed(&claim, &error, hopeless).await
             }
         };
         if let Err(error) = ended {
             tracing::warn!(%error, "a job could not be put away and is due when its lease ends");
         }
+    }
+
+    async fn failed(&self, claim: &Claim, error: &str, hopeless: bool) -> StoreResult<()> {
+        let failure = self.jobs.fail(claim, error, hopeless).await;
+        claim.span.record("outcome", "failed");
+        tracing::warn!(error, attempts = claim.job.attempts, ?failure, "a job failed");
+        failure.map(drop)
     }
 
     fn ended(&self, claim: &Claim, outcome: &'static str) {
@@ -324,7 +365,7 @@ impl Worker {
                     cancel.cancel();
                     let seconds = started.elapsed().as_secs();
                     let error = format!("not written after {seconds} s (`queue.job_timeout_seconds`)");
-                    return Err(Ended::Failed { error, hopeless: false });
+                    return Err(Ended::Model { error });
                 }
                 () = self.shutdown.cancelled() => {
                     cancel.cancel();
@@ -347,8 +388,13 @@ impl Worker {
                 if away || self.shutdown.is_cancelled() {
                     return Err(Ended::Interrupted);
                 }
+                let told = format!("{error:#}");
+                let of_the_model = |cause: &GeneratorError| cause.is_of_the_model();
+                if error.downcast_ref::<GeneratorError>().is_some_and(of_the_model) {
+                    return Err(Ended::Model { error: told });
+                }
                 let hopeless = error.downcast_ref::<Gone>().is_some();
-                Err(Ended::Failed { error: format!("{error:#}"), hopeless })
+                Err(Ended::Failed { error: told, hopeless })
             }
         }
     }
@@ -392,24 +438,39 @@ pub async fn measure(jobs: Jobs, works: bool, end: CancellationToken) {
     }
 }
 
+/// Tries until it succeeds, ever more rarely; nothing if `end` fires first.
+async fn insist<T, Failure: std::fmt::Display, Trial: Future<Output = Result<T, Failure>>>(
+    end: &CancellationToken,
+    otherwise: &str,
+    trial: impl Fn() -> Trial,
+) -> Option<T> {
+    let mut wait = SHORTEST_WAIT;
+    loop {
+        match end.run_until_cancelled(trial()).await? {
+            Ok(done) => return Some(done),
+            Err(error) => tracing::warn!(%error, "{otherwise}"),
+        }
+        end.run_until_cancelled(tokio::time::sleep(wait)).await?;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
 /// Tells all processes what this worker writes with and, where all stale explanations are written
 /// again, queues those that another model or prompt wrote.
 async fn sweep(jobs: Jobs, writer: PairWriter, freshness: Freshness, end: CancellationToken) {
     let versions = writer.versions();
     freshness.set(versions.clone());
-    if let Err(error) = jobs.announce(&versions.generator, &versions.prompt_version).await {
-        tracing::warn!(%error, "other processes do not learn what this worker writes with");
-    }
-    if jobs.settings().rewrite_stale != RewriteStale::All {
+    let announced =
+        insist(&end, "other processes do not learn what this worker writes with", || {
+            jobs.announce(&versions.generator, &versions.prompt_version)
+        });
+    if announced.await.is_none() || jobs.settings().rewrite_stale != RewriteStale::All {
         return;
     }
-    let stale = match freshness.all_stale(jobs.storage()).await {
-        Ok(stale) => stale,
-        Err(error) => {
-            tracing::warn!(%error, "stale explanations could not be looked for");
-            return;
-        }
-    };
+    let found = insist(&end, "stale explanations could not be looked for", || {
+        freshness.all_stale(jobs.storage())
+    });
+    let Some(stale) = found.await else { return };
     tracing::info!(pairs = stale.len(), "explanations are stale and will be written again");
     let wanted: Vec<Wanted> =
         stale.into_iter().map(|(user, item)| Wanted { user, item, lane: Lane::Stale }).collect();
@@ -430,5 +491,22 @@ async fn sweep(jobs: Jobs, writer: PairWriter, freshness: Freshness, end: Cancel
             Ok(_) => left = later,
             Err(error) => tracing::warn!(%error, "stale explanations were not queued"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_failure_after_a_success_is_a_pairs_own() {
+        let mut outage = Outage::default();
+        assert!(outage.failed() && outage.wait == SHORTEST_WAIT);
+        for _ in 0..20 {
+            assert!(!outage.failed());
+        }
+        assert_eq!(outage.wait, LONGEST_OUTAGE_WAIT);
+        outage.over();
+        assert!(outage.wait.is_zero() && outage.failed());
     }
 }

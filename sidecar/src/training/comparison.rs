@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use whyrank_models::autoencoder::Autoencoder;
 use whyrank_models::metrics::{auc, mae, rmse};
-use whyrank_models::ranker::{InputGroups, RankerExamples, RankerSettings, Score, TrainedRanker};
+use whyrank_models::ranker::{
+    Calibration, InputGroups, RankerExamples, RankerSettings, Score, TrainedRanker,
+};
 use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, Source, UserId};
 
 use super::faithfulness::Faithfulness;
@@ -101,7 +103,7 @@ pub struct ArmOutcome {
     pub auc: Option<f64>,
     /// Predicted ratings, in the order of the test pairs.
     pub ratings: Vec<f32>,
-    /// Predicted probabilities of a like, in the same order.
+    /// Predicted probabilities of a like, calibrated as those of audiences are, in the same order.
     pub likes: Vec<f32>,
     /// Whether the accounts of scores are faithful; of the full method only.
     #[serde(default)]
@@ -138,6 +140,8 @@ pub(super) struct Examples {
     pub(super) pairs: Vec<Example>,
     /// The first place of the test.
     pub(super) test: usize,
+    /// Share of the validation part's pairs that the limit left.
+    pub(super) validation_kept: f64,
     /// The place of each test pair among those that were given.
     places: Vec<usize>,
 }
@@ -244,7 +248,7 @@ impl Trainer {
 
     fn gather(&self, population: &Population, test: &[(UserId, HistoryEntry)]) -> Result<Examples> {
         let mut known = self.across_folds(population)?;
-        let mut pairs = self.examples(population, &known);
+        let (mut pairs, validation_kept) = self.examples(population, &known);
         let first = pairs.len();
         let complete = self.known(population, Seen::Everything)?;
         let users: HashMap<UserId, usize> = complete
@@ -269,7 +273,7 @@ impl Trainer {
             "there are {training} pairs to train on, {validation} to stop training and {test} to test; \
              each part needs more: see `split` and `training.maximum_pairs`"
         );
-        Ok(Examples { known, pairs, test: first, places })
+        Ok(Examples { known, pairs, test: first, validation_kept, places })
     }
 
     /// The texts of all examples, positive and negative, and how many an LLM wrote.
@@ -375,7 +379,9 @@ impl Trainer {
         };
         let scores = self.bounded(&trained, &test, &without_codes)?;
         let ratings: Vec<f32> = scores.iter().map(|score| score.rating).collect();
-        let likes: Vec<f32> = scores.iter().map(|score| score.like).collect();
+        let curve = trained.report().calibration.as_ref();
+        let curve = curve.map_or(Calibration::IDENTITY, |calibration| calibration.curve);
+        let likes: Vec<f32> = scores.iter().map(|score| curve.apply(score.like)).collect();
         let outcome = ArmOutcome {
             arm,
             rmse: rmse(&ratings, actual),
@@ -417,7 +423,8 @@ fn shuffled(codes: &[Codes], examples: &Examples, seed: u64) -> Vec<Codes> {
 }
 
 /// What stands in for explanations in the arm `profile`: the consumer's own profile with the latest
-/// titles that they rated, and the item's text.
+/// titles that they rated, and the item's text. What is told of the consumer is what explanations are told:
+/// all that came before the pair, and never the pair itself.
 fn plain_profiles(
     examples: &Examples,
     items: &HashMap<ItemId, ItemRecord>,
@@ -427,8 +434,10 @@ fn plain_profiles(
     let mut texts = Vec::with_capacity(examples.pairs.len());
     for (place, example) in examples.pairs.iter().enumerate() {
         let titles = |wanted: &dyn Fn(f32) -> bool| -> String {
-            let before = earlier(&examples.learner(place).history, example.entry.time);
-            let latest = before.iter().rev().filter(|entry| wanted(entry.rating));
+            let known = &examples.complete().learners[example.user].history;
+            let before = earlier(known, example.entry.time).iter().rev();
+            let latest =
+                before.filter(|entry| entry.item != example.entry.item && wanted(entry.rating));
             let titles = latest.filter_map(|entry| items.get(&entry.item));
             let titles: Vec<&str> =
                 titles.take(PROFILE_TITLES).map(|item| item.title.as_str()).collect();

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use serde::{Deserialize, Serialize};
 use whyrank_models::metrics::{Interval, bootstrap};
 use whyrank_models::ranker::{CandidateInput, InputGroups, Ranker, TrainedRanker};
@@ -51,7 +51,9 @@ impl Trainer {
         std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
         let mut random = StdRng::seed_from_u64(seed);
         let mut moves = Vec::new();
-        for place in (examples.test..examples.pairs.len()).take(PAIRS) {
+        let mut places: Vec<usize> = (examples.test..examples.pairs.len()).collect();
+        places.shuffle(&mut random);
+        for place in places.into_iter().take(PAIRS) {
             let (consumer, item, context) =
                 self.inputs(examples.known(place), &examples.pairs[place])?;
             let rows = consumer.history_rows();

@@ -213,9 +213,9 @@ impl Trainer {
     }
 
     /// All rated pairs that [`Trainer::across_folds`] tells of, in a random order of a fixed seed, cut at
-    /// the limit. Where only what the whole training part tells is given, those of the validation part
-    /// alone: nothing else was unknown to it.
-    pub(super) fn examples(&self, population: &Population, known: &[Known]) -> Vec<Example> {
+    /// the limit, and the share of the validation part that is left. Where only what the whole training part
+    /// tells is given, those of the validation part alone: nothing else was unknown to it.
+    pub(super) fn examples(&self, population: &Population, known: &[Known]) -> (Vec<Example>, f64) {
         let mut examples = Vec::new();
         for (user, person) in population.people.iter().enumerate() {
             let Divided { sorted, training_end, folds } = &person.divided;
@@ -233,8 +233,12 @@ impl Trainer {
         }
         let mut random = StdRng::seed_from_u64(self.settings.ranker.training.seed);
         examples.shuffle(&mut random);
+        let validation =
+            |examples: &[Example]| examples.iter().filter(|one| one.validation).count() as f64;
+        let all = validation(&examples);
         examples.truncate(self.settings.training.maximum_pairs);
-        examples
+        let kept = if all == 0.0 { 1.0 } else { validation(&examples) / all };
+        (examples, kept)
     }
 }
 
@@ -269,7 +273,12 @@ impl Divided {
     fn seen(&self, seen: Seen) -> Vec<HistoryEntry> {
         let training = &self.sorted[..self.training_end];
         match seen {
-            Seen::Everything => self.sorted.clone(),
+            Seen::Everything => {
+                let mut all = self.sorted.clone();
+                // Stable, so that nothing changes where it is in this order already.
+                all.sort_by_key(|entry| entry.time);
+                all
+            }
             Seen::Training => training.to_vec(),
             Seen::WithoutFold(fold) => {
                 let others = training.iter().zip(&self.folds).filter(|(_, own)| **own != fold);

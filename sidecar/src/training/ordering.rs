@@ -10,6 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use whyrank_models::explainer::{ExplainerExamples, TrainedExplainer};
 use whyrank_models::metrics::{ndcg_at, recall_at};
 use whyrank_models::ranker::{RankerExamples, TrainedRanker};
@@ -57,6 +58,8 @@ pub struct OrderOutcome {
 pub struct OrderingOutcome {
     /// Share of the later liked items among all candidates, mean over consumers: what no order exceeds.
     pub found: f64,
+    /// The consumers, by the ids that the data gave, in the order of the figures.
+    pub consumers: Vec<String>,
     /// Retrieval's own order first, then each arm's.
     pub orders: Vec<OrderOutcome>,
 }
@@ -78,6 +81,7 @@ pub(super) struct Ordering {
     settings: OrderingSettings,
     /// What is ordered by, as an answer would be.
     kind: ScoreKind,
+    consumers: Vec<String>,
     queries: Vec<Query>,
     orders: Vec<OrderOutcome>,
 }
@@ -94,7 +98,8 @@ impl Ordering {
         let take_up = match kind {
             ScoreKind::Response if settings.consumers > 0 => {
                 let training = &examples.pairs[..examples.test];
-                trainer.learn_take_up(examples.latest(), training)?.map(|(model, _)| model)
+                let kept = examples.validation_kept;
+                trainer.learn_take_up(examples.latest(), training, kept)?.map(|(model, _)| model)
             }
             _ => None,
         };
@@ -106,8 +111,11 @@ impl Ordering {
             }
         }
         let mut users: Vec<usize> = later.keys().copied().collect();
-        users.shuffle(&mut StdRng::seed_from_u64(0));
+        // By a hash of each one's id: another part of the data asks for the same, as far as they are in it.
+        let name = |user: &usize| &examples.complete().learners[*user].record.external_id;
+        users.sort_by_cached_key(|user| Sha256::digest(name(user)));
         users.truncate(settings.consumers);
+        let consumers = users.iter().map(|user| name(user).clone()).collect();
         let mut queries: Vec<Query> = users
             .into_iter()
             .map(|user| query(examples, user, &later[&user], settings.candidates))
@@ -125,6 +133,7 @@ impl Ordering {
         Ok((!queries.is_empty()).then(|| Self {
             settings: settings.clone(),
             kind,
+            consumers,
             queries,
             orders: vec![own],
         }))
@@ -160,7 +169,7 @@ impl Ordering {
             query.liked.iter().filter(|liked| **liked).count() as f64 / query.total as f64
         };
         let found = self.queries.iter().map(found).sum::<f64>() / self.queries.len() as f64;
-        OrderingOutcome { found, orders: self.orders }
+        OrderingOutcome { found, consumers: self.consumers, orders: self.orders }
     }
 }
 

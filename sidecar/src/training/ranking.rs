@@ -46,7 +46,7 @@ impl Trainer {
     pub async fn train_ranker(&self) -> Result<RankerOutcome> {
         let population = self.population().await?;
         let material = self.material(&population).await?;
-        let examples = self.examples(&population, &material.known);
+        let (examples, validation_kept) = self.examples(&population, &material.known);
         let code = self.settings.autoencoder.code;
         let shape = features::shape(self.settings.vectors.factorisation.dimension, code);
         let length = self.settings.ranker.history_length;
@@ -76,7 +76,7 @@ impl Trainer {
         let mut trained =
             TrainedRanker::train(&training, &validation, &self.settings.ranker, progress)?;
         let latest = material.known.last().context("the training part is always known")?;
-        let take_up = self.learn_take_up(latest, &examples)?;
+        let take_up = self.learn_take_up(latest, &examples, validation_kept)?;
         let take_up = take_up.map(|(model, outcome)| {
             trained.set_take_up(model);
             outcome

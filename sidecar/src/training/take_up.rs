@@ -34,19 +34,20 @@ pub struct TakeUpOutcome {
 }
 
 impl Trainer {
-    /// Learns take-up from the examples of the validation part, before which `known` is what is known; none
-    /// where consumers have met all items, or there are too few examples.
+    /// Learns take-up from the examples of the validation part, before which `known` is what is known and of
+    /// which the share `kept` is here; none where consumers have met all items, or there are too few examples.
     pub(super) fn learn_take_up(
         &self,
         known: &Known,
         examples: &[Example],
+        kept: f64,
     ) -> Result<Option<(TakeUp, TakeUpOutcome)>> {
         let newest: Vec<Example> = examples.iter().filter(|one| one.validation).copied().collect();
         // One half learns and the other chooses the features; then both learn.
         let (learning, choosing) = newest.split_at(newest.len() / 2);
-        let Some(half) = self.take_ups(known, learning)? else { return Ok(None) };
-        let Some(other) = self.take_ups(known, choosing)? else { return Ok(None) };
-        let Some(all) = self.take_ups(known, &newest)? else { return Ok(None) };
+        let Some(half) = self.take_ups(known, learning, kept / 2.0)? else { return Ok(None) };
+        let Some(other) = self.take_ups(known, choosing, kept / 2.0)? else { return Ok(None) };
+        let Some(all) = self.take_ups(known, &newest, kept)? else { return Ok(None) };
         let few: Vec<usize> = (0..CONTEXT.len()).filter(|at| FEW.contains(&CONTEXT[*at])).collect();
         let mut best: Option<(Vec<usize>, f64)> = None;
         for columns in [few, (0..CONTEXT.len()).collect()] {
@@ -63,7 +64,12 @@ impl Trainer {
         Ok(Some((TakeUp::learn(&all, &columns)?, TakeUpOutcome { features, auc })))
     }
 
-    fn take_ups(&self, known: &Known, examples: &[Example]) -> Result<Option<TakeUpExamples>> {
+    fn take_ups(
+        &self,
+        known: &Known,
+        examples: &[Example],
+        kept: f64,
+    ) -> Result<Option<TakeUpExamples>> {
         if examples.is_empty() {
             return Ok(None);
         }
@@ -103,6 +109,6 @@ impl Trainer {
         let features = Array2::from_shape_vec((taken.len(), CONTEXT.len()), rows)?;
         // More than all are drawn where consumers and items are few.
         let sampled = (others as f64 / all as f64).min(1.0);
-        Ok(Some(TakeUpExamples { features, taken, sampled }))
+        Ok(Some(TakeUpExamples { features, taken, sampled, kept }))
     }
 }

@@ -87,7 +87,7 @@ impl Trainer {
     ) -> Result<VersionComparison> {
         let population = self.population().await?;
         let known = [self.known(&population, Seen::Training)?];
-        let pairs = self.examples(&population, &known);
+        let (pairs, _) = self.examples(&population, &known);
         let [known] = known;
         ensure!(
             pairs.len() > 1,

@@ -3,6 +3,7 @@
 //! in the store; otherwise the live version stays.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -17,6 +18,12 @@ use super::{
 use crate::artifacts::{self, RerankModels};
 use crate::hangups::{Due, Hangups};
 use crate::metrics::Metrics;
+
+/// The wait before a version that was refused is verified again. Whoever copies a folder of models may
+/// bring `live.json` before the version that it names, and a disk may fail for a moment.
+const FIRST_WAIT: Duration = Duration::from_secs(5 * 60);
+/// The longest such wait: each one is twice as long as the one before.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// What a switch did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -50,8 +57,17 @@ struct State {
     version: Option<String>,
     /// The manifest that the process started with: what its encoder and vector model are of.
     started: Option<Manifest>,
-    /// The version that was refused last, so that it is not verified again at every look.
-    refused: Option<String>,
+    /// The version that is to be live and was refused, so that it is not verified again at every look.
+    refused: Option<Refused>,
+}
+
+/// A version that was refused, and when it is verified again.
+#[derive(Debug)]
+struct Refused {
+    version: String,
+    due: Instant,
+    /// How long it waits until then.
+    wait: Duration,
 }
 
 impl ModelKeeper {
@@ -104,27 +120,45 @@ impl ModelKeeper {
         Ok(self.switch(&mut state, &version, models))
     }
 
-    /// Looks which version is live and switches to it if it is another than the one that answers.
+    /// Looks which version is live and switches to it if it is another than the one that answers. One
+    /// that was refused is verified again when its wait is over at `now`, or when somebody `asked`; why
+    /// it is refused stands in the log each time.
     ///
     /// # Errors
-    /// When it cannot be told, or as [`Self::activate`].
-    pub(crate) async fn look(&self, again: bool) -> Result<Option<Switched>> {
+    /// When it cannot be told which version is live.
+    pub(super) async fn look(&self, asked: bool, now: Instant) -> Result<()> {
         let mut state = self.inner.state.lock().await;
-        let Some(version) = self.inner.folder.live_version()? else { return Ok(None) };
-        if state.version.as_ref() == Some(&version) {
-            state.refused = None;
-            return Ok(None);
+        let live = self.inner.folder.live_version()?;
+        let Some(version) = live.filter(|live| state.version.as_ref() != Some(live)) else {
+            self.nothing_refused(&mut state);
+            return Ok(());
+        };
+        let before = state.refused.as_ref().filter(|refused| refused.version == version);
+        if !asked && before.is_some_and(|refused| now < refused.due) {
+            return Ok(());
         }
-        if state.refused.as_ref() == Some(&version) && !again {
-            return Ok(None);
-        }
+        // Whoever asked has perhaps mended something and will mend more, so that the waits begin anew.
+        let before = before.filter(|_| !asked);
+        let wait = before.map_or(FIRST_WAIT, |refused| (refused.wait * 2).min(LONGEST_WAIT));
         match self.verified(&version, &state).await {
-            Ok(models) => Ok(Some(self.switch(&mut state, &version, models))),
+            Ok(models) => {
+                self.switch(&mut state, &version, models);
+            }
             Err(error) => {
-                state.refused = Some(version);
-                Err(error)
+                tracing::error!(
+                    again_after_seconds = wait.as_secs(),
+                    "the models were not switched: {error:#}"
+                );
+                state.refused = Some(Refused { version, due: now + wait, wait });
+                self.inner.metrics.models_refused.set(1);
             }
         }
+        Ok(())
+    }
+
+    fn nothing_refused(&self, state: &mut State) {
+        state.refused = None;
+        self.inner.metrics.models_refused.set(0);
     }
 
     /// Looks again and again, and at every SIGHUP, until the process stops.
@@ -134,8 +168,9 @@ impl ModelKeeper {
         loop {
             let Some(due) = hangups.due(seconds, &shutdown).await else { return };
             let asked = due == Due::Asked;
-            // What stays wrong is told once, and again when somebody asks.
-            let fault = self.look(asked).await.err().map(|error| format!("{error:#}"));
+            // A pointer that stays damaged is told once, and again when somebody asks.
+            let looked = self.look(asked, Instant::now()).await;
+            let fault = looked.err().map(|error| format!("{error:#}"));
             if let Some(fault) =
                 fault.as_ref().filter(|fault| asked || told.as_ref() != Some(*fault))
             {
@@ -169,7 +204,7 @@ impl ModelKeeper {
         self.inner.live.switch(models.clone());
         let before = state.version.replace(version.to_owned());
         let before = before.unwrap_or_else(|| UNVERSIONED.to_owned());
-        state.refused = None;
+        self.nothing_refused(state);
         self.inner.metrics.model_switches.with_label_values(&["switched"]).inc();
         tell(&self.inner.metrics, &models);
         tracing::info!(live = version, before, "switched the models");

@@ -1,7 +1,10 @@
-//! Which version is live, which was before, and which go.
+//! Which version is live, which was before, which go, and when one that was refused is verified again.
 
-use super::ModelFolder;
+use std::time::{Duration, Instant};
+
 use super::folder::{POINTER, VERSIONS};
+use super::{Dimensions, LiveModels, ModelFolder, ModelKeeper, ModelSettings};
+use crate::metrics::Metrics;
 
 /// A models folder with these versions, whose files are not looked at here.
 fn folder(versions: &[&str]) -> (tempfile::TempDir, ModelFolder) {
@@ -81,4 +84,72 @@ fn a_damaged_pointer_is_told_and_can_be_written_anew() {
     std::fs::write(&pointer, r#"{"live": "9", "previous": []}"#).unwrap();
     let error = format!("{:#}", folder.live().unwrap_err());
     assert!(error.contains("there is no version 9"), "{error}");
+}
+
+/// A keeper over versions that are empty folders, which no verification lets pass, and its metrics.
+fn keeper(folder: &ModelFolder) -> (ModelKeeper, Metrics) {
+    let metrics = Metrics::new().unwrap();
+    let (settings, dimensions) = (ModelSettings::default(), Dimensions { vector: 32, code: 32 });
+    let live = LiveModels::new(None);
+    let keeper =
+        ModelKeeper::new(folder.clone(), settings, dimensions, live, None, metrics.clone());
+    (keeper, metrics)
+}
+
+/// How often a version was verified and refused.
+fn verified(metrics: &Metrics) -> u64 {
+    metrics.model_switches.with_label_values(&["refused"]).get()
+}
+
+fn minutes(count: u64) -> Duration {
+    Duration::from_secs(60 * count)
+}
+
+#[tokio::test]
+async fn a_version_that_was_refused_is_verified_again_later_and_later() {
+    let (_root, folder) = folder(&["1"]);
+    folder.activate("1").unwrap();
+    let (keeper, metrics) = keeper(&folder);
+    let begin = Instant::now();
+    // The waits are 5, 10, 20, 40 and 60 minutes, and 60 from then on.
+    for (minute, expected) in [
+        (0, 1),
+        (4, 1),
+        (5, 2),
+        (14, 2),
+        (15, 3),
+        (34, 3),
+        (35, 4),
+        (74, 4),
+        (75, 5),
+        (134, 5),
+        (135, 6),
+        (194, 6),
+        (195, 7),
+    ] {
+        keeper.look(false, begin + minutes(minute)).await.unwrap();
+        assert_eq!(verified(&metrics), expected, "after {minute} minutes");
+        assert_eq!(metrics.models_refused.get(), 1, "after {minute} minutes");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_version_is_verified_when_asked_for_and_another_one_at_once() {
+    let (root, folder) = folder(&["1", "2"]);
+    folder.activate("1").unwrap();
+    let (keeper, metrics) = keeper(&folder);
+    let begin = Instant::now();
+    for (asked, minute, expected) in
+        [(false, 0, 1), (false, 5, 2), (true, 6, 3), (false, 10, 3), (false, 11, 4)]
+    {
+        keeper.look(asked, begin + minutes(minute)).await.unwrap();
+        assert_eq!(verified(&metrics), expected, "after {minute} minutes");
+    }
+    folder.activate("2").unwrap();
+    keeper.look(false, begin + minutes(12)).await.unwrap();
+    assert_eq!((verified(&metrics), metrics.models_refused.get()), (5, 1));
+    // Where no version is to be live, none is refused.
+    std::fs::remove_file(root.path().join(POINTER)).unwrap();
+    keeper.look(false, begin + minutes(13)).await.unwrap();
+    assert_eq!((verified(&metrics), metrics.models_refused.get()), (5, 0));
 }

@@ -1,5 +1,5 @@
 //! A stand-in for a language model behind an OpenAI-compatible server: it writes acceptable sentences,
-//! hangs, or writes garbage, as it is told, and counts its calls. No two of its texts are the same.
+//! hangs, writes garbage, or refuses, as it is told, and counts its calls. No two of its texts are the same.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -22,6 +22,8 @@ pub enum Behaviour {
     /// Answers with one kind of nonsense after the other: no JSON, another form, no end, endless
     /// words, orders, errors.
     Garbage,
+    /// Knows the caller's key no longer.
+    Refuses,
 }
 
 /// A running stand-in; it ends with the value.
@@ -99,6 +101,10 @@ async fn complete(State(shared): State<Arc<Shared>>, body: axum::Json<Value>) ->
     }
     if behaviour == Behaviour::Garbage as u8 {
         return garbage(number);
+    }
+    if behaviour == Behaviour::Refuses as u8 {
+        let told = json!({ "error": { "message": "the key has expired" } });
+        return (axum::http::StatusCode::UNAUTHORIZED, axum::Json(told)).into_response();
     }
     let prompt = body["messages"].as_array().and_then(|messages| messages.last());
     let prompt = prompt.and_then(|message| message["content"].as_str()).unwrap_or_default();

@@ -21,7 +21,7 @@ pub use sessions::ConsoleSettings;
 pub(super) use sessions::Sessions;
 
 use self::sessions::{encrypted, given_token, no_cookie, same_origin};
-use super::audit::{self, Asked};
+use super::audit::{self, Asked, Line};
 use super::authentication::{Caller, given_key};
 use super::callers::{self, Known};
 use super::{Api, ApiError, Cause, bodies};
@@ -194,15 +194,20 @@ async fn enter(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     let place = match allowance.admit() {
         Ok(place) => place,
         Err(exhausted) => {
-            let mut response = error_page(&Frame::empty(), &callers::error(&exhausted));
+            let error = callers::error(&exhausted);
+            let (outcome, message) = (error.cause.row().0, &error.message);
+            api.inner.metrics.requests.with_label_values(&["access", outcome]).inc();
+            let asked = asked.text();
+            tracing::warn!(target: audit::TARGET, key, role, %method, path, asked, outcome, message);
+            let mut response = error_page(&Frame::empty(), &error);
             exhausted.mark(&mut response);
             return response;
         }
     };
     request.extensions_mut().insert(Visitor { caller: Some(caller), signed_in });
+    let line = Line::of(key, role, method, path, asked);
     let response = held(next.run(request).await, place);
-    let status = response.status().as_u16();
-    tracing::info!(target: audit::TARGET, key, role, %method, path, asked = asked.text(), status);
+    line.answered(response.status());
     response
 }
 

@@ -1,7 +1,8 @@
 //! The measures by which models are compared: errors, ranking quality, confidence intervals.
 
-use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde::{Deserialize, Serialize};
+mod intervals;
+
+pub use intervals::{Interval, Resampling, bootstrap, clustered_bootstrap};
 
 /// Root of the mean squared difference; `NaN` if there are no pairs.
 ///
@@ -26,6 +27,15 @@ fn mean_over_pairs(predicted: &[f32], actual: &[f32], measure: impl Fn(f64) -> f
 /// Area under the ROC curve: the share of (positive, negative) pairs that the scores order rightly,
 /// equal scores counting one half. `None` if one of the classes is absent.
 pub fn auc(scores: &[f32], positive: &[bool]) -> Option<f64> {
+    let values = auc_values(scores, positive)?;
+    Some(values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// What each score adds to the area under the ROC curve: the mean of the values is the area, and they differ
+/// from it as the area would move if there were more scores like this one. So an interval of their mean is one
+/// of the area (the structural components of DeLong et al., "Comparing the areas under two or more correlated
+/// receiver operating characteristic curves", 1988). `None` if one of the classes is absent.
+pub fn auc_values(scores: &[f32], positive: &[bool]) -> Option<Vec<f64>> {
     assert_eq!(scores.len(), positive.len(), "one score is needed for each label");
     let positives = positive.iter().filter(|p| **p).count() as f64;
     let negatives = positive.len() as f64 - positives;
@@ -34,19 +44,36 @@ pub fn auc(scores: &[f32], positive: &[bool]) -> Option<f64> {
     }
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
-    // Sum of the ranks of the positives (Mann-Whitney); equal scores share their mean rank.
-    let mut rank_sum = 0.0;
-    let mut start = 0;
+    // The share of the other class that each score stands rightly to; equal scores share one half.
+    let mut rightly = vec![0.0; scores.len()];
+    let (mut negatives_below, mut positives_below, mut start) = (0.0, 0.0, 0);
     while start < order.len() {
         let mut end = start + 1;
         while end < order.len() && scores[order[end]] == scores[order[start]] {
             end += 1;
         }
-        let mean_rank = (start + 1 + end) as f64 / 2.0;
-        rank_sum += mean_rank * order[start..end].iter().filter(|i| positive[**i]).count() as f64;
+        let alike = &order[start..end];
+        let of_class = |class: bool| alike.iter().filter(|i| positive[**i] == class).count() as f64;
+        let (equal_negatives, equal_positives) = (of_class(false), of_class(true));
+        for place in alike {
+            rightly[*place] = if positive[*place] {
+                (negatives_below + equal_negatives / 2.0) / negatives
+            } else {
+                (positives - positives_below - equal_positives / 2.0) / positives
+            };
+        }
+        negatives_below += equal_negatives;
+        positives_below += equal_positives;
         start = end;
     }
-    Some((rank_sum - positives * (positives + 1.0) / 2.0) / (positives * negatives))
+    let area =
+        rightly.iter().zip(positive).filter(|(_, p)| **p).map(|(r, _)| r).sum::<f64>() / positives;
+    let all = scores.len() as f64;
+    let values = rightly.iter().zip(positive).map(|(rightly, positive)| {
+        let share = if *positive { positives / all } else { negatives / all };
+        area + (rightly - area) / share
+    });
+    Some(values.collect())
 }
 
 /// Share of the `relevant_total` relevant items that are among the first `k` of a ranking.
@@ -84,36 +111,6 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
 }
 
-/// A mean with a confidence interval around it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
-    /// The mean of the values.
-    pub mean: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-}
-
-/// The mean of `values` (for example one per user) with its percentile bootstrap interval at
-/// `confidence` (such as 0.95), from `resamples` draws with a fixed seed. `None` without values.
-pub fn bootstrap(values: &[f64], confidence: f64, resamples: usize, seed: u64) -> Option<Interval> {
-    if values.is_empty() || resamples == 0 {
-        return None;
-    }
-    let mean = |sum: f64| sum / values.len() as f64;
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut means: Vec<f64> = (0..resamples)
-        .map(|_| {
-            mean((0..values.len()).map(|_| values[random.random_range(0..values.len())]).sum())
-        })
-        .collect();
-    means.sort_by(f64::total_cmp);
-    let tail = (1.0 - confidence.clamp(0.0, 1.0)) / 2.0;
-    let at = |share: f64| means[(share * (resamples - 1) as f64).round() as usize];
-    Some(Interval { mean: mean(values.iter().sum()), low: at(tail), high: at(1.0 - tail) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +138,15 @@ mod tests {
     }
 
     #[test]
+    fn a_score_that_stands_wrongly_pulls_the_area_down() {
+        let values = auc_values(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]).unwrap();
+        // The area is 0.75; of each class, which is half of all, one stands rightly to all of the other.
+        for (value, expected) in values.iter().zip([1.25, 0.25, 0.25, 1.25]) {
+            check(*value, expected);
+        }
+    }
+
+    #[test]
     fn ranking_measures_match_hand_values() {
         let relevant = [true, false, true, false];
         check(recall_at(&relevant, 3, 2).unwrap(), 1.0 / 3.0);
@@ -158,18 +164,6 @@ mod tests {
         check(cosine(&[1.0, 0.0], &[0.0, 3.0]), 0.0);
         check(cosine(&[0.0, 0.0], &[0.0, 3.0]), 0.0);
         check(cosine(&[3.0, 4.0], &[4.0, 3.0]), 0.96);
-    }
-
-    #[test]
-    fn bootstrap_repeats_for_a_seed_and_covers_the_mean() {
-        let values: Vec<f64> = (0..200).map(|i| f64::from(i % 10)).collect();
-        let interval = bootstrap(&values, 0.95, 1000, 7).unwrap();
-        assert_eq!(Some(interval), bootstrap(&values, 0.95, 1000, 7));
-        check(interval.mean, 4.5);
-        assert!(interval.low < 4.5 && 4.5 < interval.high);
-        // The standard error is 0.2031; 1.96 of them to each side.
-        assert!((interval.high - interval.low - 0.796).abs() < 0.1, "{interval:?}");
-        assert_eq!(bootstrap(&[], 0.95, 10, 1), None);
     }
 
     proptest! {
