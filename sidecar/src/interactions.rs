@@ -521,7 +521,12 @@ mod tests {
 
     #[test]
     fn limits_keep_the_latest() {
-        let settings = InteractionSettings { maximum_batch: 2, maximum_history: 3, remembered: 2 };
+        let settings = InteractionSettings {
+            maximum_batch: 2,
+            maximum_history: 3,
+            remembered: 2,
+            ..InteractionSettings::default()
+        };
         let mut user = nobody();
         for number in 0..5 {
             assert_eq!(merge(&mut user, &[posted(number, number, number as i64)], &settings), 1);

@@ -327,3 +327,35 @@ async fn an_llm_that_is_away_costs_no_pair_its_place() -> Result<()> {
     assert_eq!(get(&server, "/v1/queue").await?["dead"], 0);
     Ok(())
 }
+
+/// Regression: batches whose callers had left were kept without a bound.
+#[tokio::test]
+async fn batches_of_interactions_in_hand_are_bounded() -> Result<()> {
+    let installation = Installation::trained()?;
+    installation.configure(&format!("{TEMPLATE}\n[interactions]\nmaximum_waiting = 1\n"))?;
+    let server = installation.serve(&["--role", "api"])?;
+    let batch = |number: u32| {
+        let one = |user: u32| json!({ "id": format!("{number}"), "user": format!("new-{number}-{user}"), "item": "50", "rating": 4 });
+        json!({ "interactions": (0..200).map(one).collect::<Vec<Value>>() })
+    };
+    let batches: Vec<Value> = (0..8).map(batch).collect();
+    let sent = batches.iter().map(|batch| post(&server, "/v1/interactions", batch));
+    let mut taken = 0;
+    for answer in futures::future::join_all(sent).await {
+        let (status, told) = answer?;
+        if status == StatusCode::OK {
+            assert_eq!(told["accepted"], 200, "{told}");
+            taken += 1;
+        } else {
+            assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{told}");
+            assert!(told["error"].to_string().contains("interactions.maximum_waiting"), "{told}");
+        }
+    }
+    assert!((1..8).contains(&taken), "{taken} of 8 batches that came at once were taken in");
+    // What was refused is taken in when it is sent again.
+    for batch in &batches {
+        let (status, told) = post(&server, "/v1/interactions", batch).await?;
+        assert_eq!(status, StatusCode::OK, "{told}");
+    }
+    Ok(())
+}

@@ -186,11 +186,13 @@ impl Trainer {
         let codes = |texts: &[[String; 2]]| self.codes_of(texts, &examples, seed);
         // The features alone need no text, which is most of the time that a comparison takes.
         let texts = wanted.iter().any(|arm| *arm != Arm::Features);
-        let (explained, written_by_llm) = if texts {
+        let (explained, written_by_llm) = if !texts {
+            (vec![self.no_codes(); examples.pairs.len()], 0)
+        } else if writer.is_template() {
+            (codes(&self.templates(&examples, &items, writer).await?)?, 0)
+        } else {
             let (explained, by_llm) = self.write_all(&examples, &items, writer).await?;
             (codes(&explained)?, by_llm)
-        } else {
-            (vec![self.no_codes(); examples.pairs.len()], 0)
         };
         let profiles = if wanted.contains(&Arm::Profile) {
             codes(&plain_profiles(&examples, &items, self)?)?
@@ -200,7 +202,7 @@ impl Trainer {
         let templates = if writer.is_template() || !wanted.contains(&Arm::Template) {
             None
         } else {
-            Some(codes(&templates(&examples, &items, writer).await?)?)
+            Some(codes(&self.templates(&examples, &items, writer).await?)?)
         };
         let shuffled = shuffled(&explained, &examples, seed);
         let tested = &examples.pairs[examples.test..];
@@ -302,6 +304,29 @@ impl Trainer {
         Ok((texts, by_llm))
     }
 
+    /// What the template says of all examples, which nobody needs in the store.
+    async fn templates(
+        &self,
+        examples: &Examples,
+        items: &HashMap<ItemId, ItemRecord>,
+        writer: &PairWriter,
+    ) -> Result<Vec<[String; 2]>> {
+        let stage = "filling in the template";
+        let mut texts = Vec::with_capacity(examples.pairs.len());
+        self.progress.begin(stage, examples.pairs.len() as u64);
+        for (place, example) in examples.pairs.iter().enumerate() {
+            ensure!(!self.progress.cancelled(), "{stage} was stopped");
+            let user = &examples.learner(place).record;
+            let item = items.get(&example.entry.item).context("examples have an item")?;
+            let pair = Pair { user, item, before: Some(example.entry.time) };
+            let words = writer.template(pair).await?;
+            texts.push([words.positive, words.negative]);
+            self.progress.advance(place as u64 + 1);
+        }
+        self.progress.end();
+        Ok(texts)
+    }
+
     /// Codes of two texts a pair, from an autoencoder that learned from the training pairs' texts only.
     fn codes_of(
         &self,
@@ -393,23 +418,6 @@ impl Trainer {
         };
         Ok((outcome, trained))
     }
-}
-
-/// What the template says of all pairs, in their order.
-async fn templates(
-    examples: &Examples,
-    items: &HashMap<ItemId, ItemRecord>,
-    writer: &PairWriter,
-) -> Result<Vec<[String; 2]>> {
-    let mut texts = Vec::with_capacity(examples.pairs.len());
-    for (place, example) in examples.pairs.iter().enumerate() {
-        let user = &examples.learner(place).record;
-        let item = items.get(&example.entry.item).context("examples have an item")?;
-        let pair = Pair { user, item, before: Some(example.entry.time) };
-        let words = writer.template(pair).await?;
-        texts.push([words.positive, words.negative]);
-    }
-    Ok(texts)
 }
 
 /// The codes, each of another pair of the same part.
