@@ -124,8 +124,8 @@ pub(super) async fn evaluate(
     print(json, &report, || format!("{}The report is in {}", tables(&report), path.display()))
 }
 
-/// Whole consumers of the test part, as long as no more than this many pairs come of it: what a consumer liked
-/// later is all there, or nothing of it.
+/// Whole consumers of the test part, at least one and as long as no more than this many pairs come of it: what a
+/// consumer liked later is all there, or nothing of it.
 fn some_of(test: Vec<ImportedInteraction>, most: usize) -> Vec<ImportedInteraction> {
     if most == 0 || test.len() <= most {
         return test;
@@ -139,10 +139,10 @@ fn some_of(test: Vec<ImportedInteraction>, most: usize) -> Vec<ImportedInteracti
     let mut taken = 0;
     let chosen: HashSet<String> = consumers
         .into_iter()
-        .filter(|(_, count)| {
-            let fits = taken + count <= most;
-            taken += if fits { *count } else { 0 };
-            fits
+        .take_while(|(_, count)| {
+            let first = taken == 0;
+            taken += count;
+            first || taken <= most
         })
         .map(|(consumer, _)| consumer)
         .collect();

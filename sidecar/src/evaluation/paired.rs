@@ -26,11 +26,30 @@ pub struct Versus {
     pub auc_more: Option<Interval>,
 }
 
+/// What predictions are judged by.
+#[derive(Debug, Clone, Copy)]
+enum Measure {
+    SquaredError,
+    Area,
+}
+
 impl Versus {
-    /// Whether it is better by RMSE or by AUC, apart from chance.
-    pub fn is_gain(&self) -> bool {
-        let better = |interval: &Interval| interval.low > 0.0;
-        better(&self.squared_error_less) || self.auc_more.as_ref().is_some_and(better)
+    /// Whether all of these comparisons are gains by one and the same measure, apart from chance, and none is a
+    /// loss by the other.
+    pub(super) fn are_gains(comparisons: &[&Self]) -> bool {
+        let measures = [Measure::SquaredError, Measure::Area];
+        let of = |measure: Measure| comparisons.iter().map(move |one| one.by(measure));
+        let better = |one: Option<Interval>| one.is_some_and(|interval| interval.low > 0.0);
+        let worse = |one: Option<Interval>| one.is_some_and(|interval| interval.high < 0.0);
+        measures.into_iter().any(|measure| of(measure).all(better))
+            && !measures.into_iter().any(|measure| of(measure).any(worse))
+    }
+
+    fn by(&self, measure: Measure) -> Option<Interval> {
+        match measure {
+            Measure::SquaredError => Some(self.squared_error_less),
+            Measure::Area => self.auc_more,
+        }
     }
 }
 
@@ -58,7 +77,7 @@ pub(super) struct Predicted {
 
 impl Common {
     /// Of these runs, on this test part.
-    pub(super) fn of(runs: &[FinishedRun], test: &[ImportedInteraction]) -> Self {
+    pub(super) fn of(runs: &[&FinishedRun], test: &[ImportedInteraction]) -> Self {
         let mut counts: HashMap<usize, (usize, f32, bool)> = HashMap::new();
         for run in runs {
             let outcome = &run.outcome;

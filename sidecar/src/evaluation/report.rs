@@ -132,8 +132,8 @@ pub struct ArmSummary {
     pub versus_template: Option<Versus>,
     /// Against the plain profile texts; none for these themselves.
     pub versus_profile: Option<Versus>,
-    /// Whether it predicts better than the features alone and than every control, apart from chance; none
-    /// for these, and where no control was compared.
+    /// Whether it predicts better than the features alone and than every control, apart from chance, by RMSE
+    /// throughout or by AUC throughout; none for these, and where no control was compared.
     pub gain: Option<bool>,
     /// Predicted probabilities of a like against what was liked.
     pub calibration: Vec<CalibrationBin>,
@@ -152,7 +152,7 @@ impl EvaluationReport {
         test: &[ImportedInteraction],
         peers: &[PeerAnswers],
     ) -> Self {
-        let common = Common::of(runs, test);
+        let common = Common::of(&runs.iter().collect::<Vec<_>>(), test);
         let resampling = Resampling {
             confidence: CONFIDENCE,
             resamples: settings.resamples,
@@ -162,8 +162,10 @@ impl EvaluationReport {
             runs.iter().filter(|run| (run.share - share).abs() < f32::EPSILON).collect()
         };
         let whole = of_share(1.0);
+        // Those of others are of all data: what a smaller share has lost is not missing here.
+        let of_whole = Common::of(&whole, test);
         let mut peers: Vec<PeerComparison> =
-            peers.iter().filter_map(|peer| beside(peer, &whole, &common, resampling)).collect();
+            peers.iter().filter_map(|peer| beside(peer, &whole, &of_whole, resampling)).collect();
         peers.sort_by(|left, right| left.peer.rmse.total_cmp(&right.peer.rmse));
         let shares = settings.shares.iter();
         let shares = shares.filter_map(|share| {
@@ -222,8 +224,9 @@ impl Summary<'_> {
         let explains = matches!(arm, Arm::Positive | Arm::Negative | Arm::Both);
         let controlled = explains && controls.iter().any(|control| control.is_some());
         let gain = versus_features.as_ref().filter(|_| controlled).map(|features| {
-            let beaten = controls.into_iter().flatten().all(Versus::is_gain);
-            features.is_gain() && beaten
+            let mut comparisons = vec![features];
+            comparisons.extend(controls.into_iter().flatten());
+            Versus::are_gains(&comparisons)
         });
         ArmSummary {
             arm,

@@ -191,3 +191,23 @@ fn the_method_is_set_beside_the_best_of_others_first() {
     };
     assert!((percent(0) + 100.0).abs() < 1e-3 && (percent(1) - 50.0).abs() < 1e-3);
 }
+
+/// Regression: RMSE in one comparison and AUC in the next passed for a gain.
+#[test]
+fn a_gain_is_one_by_the_same_measure_throughout() {
+    let interval = |low: f64, high: f64| Interval { mean: (low + high) / 2.0, low, high };
+    let (above, around, below) = (interval(0.1, 0.3), interval(-0.1, 0.1), interval(-0.3, -0.1));
+    let versus = |error: Interval, area: Option<Interval>| Versus {
+        rmse_better_percent: 0.0,
+        squared_error_less: error,
+        significant: error.is_apart(),
+        auc_more: area,
+    };
+    let (by_error, by_area) = (versus(above, Some(around)), versus(around, Some(above)));
+    assert!(Versus::are_gains(&[&by_error, &by_error]));
+    assert!(Versus::are_gains(&[&by_area, &by_area]));
+    assert!(!Versus::are_gains(&[&by_error, &by_area]));
+    let traded = versus(below, Some(above));
+    assert!(!Versus::are_gains(&[&by_area, &traded]), "better by one, worse by the other");
+    assert!(Versus::are_gains(&[&versus(above, None)]));
+}

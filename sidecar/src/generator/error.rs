@@ -42,6 +42,15 @@ pub enum GeneratorError {
         reason: String,
     },
 
+    /// The server does not take what it was asked: too long, or of words that it filters.
+    #[error("the server at {url} refused the request: {reason}")]
+    Refused {
+        /// Base address of the server.
+        url: String,
+        /// What it said.
+        reason: String,
+    },
+
     /// The server did not finish in time.
     #[error(
         "the server at {url} did not finish within {seconds} s (`generator.openai.timeout_seconds`)"
@@ -81,7 +90,10 @@ impl GeneratorError {
             | Self::Model(_)
             | Self::Server { .. }
             | Self::Timeout { .. } => true,
-            Self::Cancelled | Self::Template { .. } | Self::Setting { .. } => false,
+            Self::Cancelled
+            | Self::Refused { .. }
+            | Self::Template { .. }
+            | Self::Setting { .. } => false,
         }
     }
 
@@ -93,6 +105,7 @@ impl GeneratorError {
             Self::ModelLoad { .. } => "model_load",
             Self::Model(_) => "model",
             Self::Server { .. } => "server",
+            Self::Refused { .. } => "refused",
             Self::Timeout { .. } => "timeout",
             Self::Template { .. } => "template",
             Self::Setting { .. } => "setting",

@@ -23,6 +23,9 @@ use super::settings::OpenAiSettings;
 use super::{Delta, Generation, GenerationOptions, Generator, GeneratorIdentity, Prompt, Usage};
 use whyrank_plugin::secret::Secret;
 
+/// Statuses by which a server says that it does not take this one request.
+const REFUSED: [u16; 3] = [400, 413, 422];
+
 /// A client of one server.
 pub struct OpenAiGenerator {
     /// The key that was read last, with the client that sends it.
@@ -167,7 +170,13 @@ impl OpenAiGenerator {
             }
             source = cause.source();
         }
-        GeneratorError::Server { url: self.settings.base_url.clone(), reason }
+        let url = self.settings.base_url.clone();
+        match error {
+            OpenAIError::ApiError(answer) if REFUSED.contains(&answer.status_code.as_u16()) => {
+                GeneratorError::Refused { url, reason }
+            }
+            _ => GeneratorError::Server { url, reason },
+        }
     }
 }
 

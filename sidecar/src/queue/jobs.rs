@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -392,12 +392,18 @@ impl Jobs {
         self.set_where(claim.job.id(), json!([is("lease", claim.token.as_str())]), change).await
     }
 
-    /// Gives the job back because the LLM is away: nobody's fault, and not to be tried again at once.
+    /// Gives the job back because the LLM is away: nobody's fault, and not to be tried again before
+    /// `again_after`, nor before a job that failed for the first time.
     ///
     /// # Errors
     /// When the store fails; the job is then due when its lease ends.
-    pub async fn put_off(&self, claim: &Claim, error: &str) -> StoreResult<()> {
-        let due = self.now() + self.backoff(1);
+    pub async fn put_off(
+        &self,
+        claim: &Claim,
+        error: &str,
+        again_after: Duration,
+    ) -> StoreResult<()> {
+        let due = self.now() + self.backoff(1).max(again_after.as_millis() as i64);
         let attempts = claim.job.attempts - 1;
         let change = json!({ "lease": null, "due": due, "attempts": attempts, "error": error });
         let mine = json!([is("lease", claim.token.as_str())]);

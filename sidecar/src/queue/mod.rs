@@ -44,6 +44,7 @@
 mod budget;
 mod desk;
 mod jobs;
+mod outage;
 mod overview;
 mod worker;
 

@@ -15,6 +15,7 @@ use whyrank_plugin::{ExplanationRecord, ItemId, StoreError, StoreResult, UserId}
 use super::budget::Budget;
 use super::desk::{HereDesk, Live, MissingPairs, WritingDesk};
 use super::jobs::{Claim, Jobs, Wanted};
+use super::outage::{Blame, Outage};
 use super::{Lane, RewriteStale, label_time};
 use crate::generator::{Delta, GeneratorError, Meter, Usage};
 use crate::http::{ApiError, Cause};
@@ -27,10 +28,8 @@ const BUFFER: usize = 4_096;
 const STEP: usize = 256;
 /// How often the gauges of the queue are set.
 const MEASURED: Duration = Duration::from_secs(5);
-/// The shortest wait before an LLM that failed is asked again.
+/// The shortest wait before a store that failed is asked again.
 const SHORTEST_WAIT: Duration = Duration::from_millis(250);
-/// The longest wait before an LLM that failed is asked again: each time costs as much as a pair.
-const LONGEST_OUTAGE_WAIT: Duration = Duration::from_secs(30);
 /// The longest wait before a store that failed is asked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -150,28 +149,6 @@ async fn enter(budget: &Budget, usage: Usage, written: bool) {
     }
 }
 
-/// The LLM's failures in a row. The first after a success may be its pair's fault and costs it an attempt;
-/// those that follow mean that the LLM is away, which must not use up the attempts of all pairs that wait.
-#[derive(Debug, Default)]
-struct Outage {
-    /// How long the worker waits before it asks the LLM again; nothing while it answers.
-    wait: Duration,
-}
-
-impl Outage {
-    /// The LLM answered.
-    fn over(&mut self) {
-        self.wait = Duration::ZERO;
-    }
-
-    /// The LLM failed; true if that is the fault of what it was asked, as far as one can tell.
-    fn failed(&mut self) -> bool {
-        let first = self.wait.is_zero();
-        self.wait = (self.wait * 2).clamp(SHORTEST_WAIT, LONGEST_OUTAGE_WAIT);
-        first
-    }
-}
-
 /// How a job ended that was not written.
 enum Ended {
     /// The worker stops, or the store is away: nobody's fault.
@@ -196,6 +173,7 @@ impl Worker {
         let poll = Duration::from_millis(self.jobs.settings().poll_milliseconds);
         // At once if there may be more to do, and later and later while the store is away.
         let mut wait = Duration::ZERO;
+        let mut next = tokio::time::Instant::now();
         let mut outage = Outage::default();
         loop {
             tokio::select! {
@@ -203,17 +181,19 @@ impl Worker {
                 () = self.shutdown.cancelled() => break,
                 Some(request) = live.recv() => {
                     let span = request.span.clone();
-                    self.answer(request).instrument(span).await;
+                    if self.answer(request).instrument(span).await && outage.over() {
+                        next = tokio::time::Instant::now();
+                    }
                     continue;
                 }
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep_until(next) => {}
                 () = self.jobs.woken(), if wait <= poll => {}
             }
             wait = match self.next().await {
                 Ok(Some(claim)) => {
                     let span = claim.span.clone();
                     self.work(claim, &mut outage).instrument(span).await;
-                    outage.wait
+                    outage.wait()
                 }
                 Ok(None) => poll,
                 Err(error) => {
@@ -221,6 +201,7 @@ impl Worker {
                     (wait * 2).clamp(poll, LONGEST_WAIT)
                 }
             };
+            next = tokio::time::Instant::now() + wait;
         }
         background.cancel();
         if let Err(error) = sweeping.await {
@@ -238,10 +219,11 @@ impl Worker {
         self.jobs.claim(&self.name, lanes).await
     }
 
-    async fn answer(&self, request: Live) {
+    /// Answers a request that waits; true if the LLM wrote for it.
+    async fn answer(&self, request: Live) -> bool {
         // Whoever has left needs no text.
         if request.cancel.is_cancelled() || request.answer.is_closed() {
-            return;
+            return false;
         }
         let cancel = request.cancel.clone();
         let work = self.write_now(request.user, request.item, request.deltas, cancel);
@@ -252,24 +234,28 @@ impl Worker {
                 Err(ApiError::new(Cause::NotReady, "the server is stopping"))
             }
         };
+        let wrote = matches!(outcome, Ok((_, true)));
         // Nobody is left to tell.
-        drop(request.answer.send(outcome));
+        drop(request.answer.send(outcome.map(|(record, _)| record)));
+        wrote
     }
 
-    /// Writes for a request that waits. Its cost counts, and a budget that is spent refuses it too.
+    /// Writes for a request that waits; true beside it if the LLM did. Its cost counts, and a budget that is
+    /// spent refuses it too.
     async fn write_now(
         &self,
         user: UserId,
         item: ItemId,
         deltas: Option<mpsc::Sender<Delta>>,
         cancel: CancellationToken,
-    ) -> Result<ExplanationRecord, ApiError> {
+    ) -> Result<(ExplanationRecord, bool), ApiError> {
         if let Some(message) = self.budget.spent_up().await? {
-            return without_cost(&self.jobs, &self.freshness, user, item, message).await;
+            let found = without_cost(&self.jobs, &self.freshness, user, item, message).await;
+            return found.map(|record| (record, false));
         }
         let outcome = self.write(user, item, deltas, cancel, async { Ok(true) }).await?;
         let outcome = outcome.context("the text was dropped")?;
-        Ok(outcome.record)
+        Ok((outcome.record, !outcome.reused))
     }
 
     async fn write(
@@ -299,7 +285,10 @@ impl Worker {
     async fn work(&self, claim: Claim, outage: &mut Outage) {
         let ended = match self.attempt(&claim).await {
             Ok(reused) => {
-                outage.over();
+                // What was written already says nothing about the LLM.
+                if !reused {
+                    outage.over();
+                }
                 self.ended(&claim, if reused { "current" } else { "written" });
                 self.jobs.finish(&claim).await
             }
@@ -311,16 +300,18 @@ impl Worker {
                 self.ended(&claim, "lost");
                 Ok(())
             }
-            Err(Ended::Model { error }) if !outage.failed() => {
-                claim.span.record("outcome", "put_off");
-                tracing::warn!(error, "the LLM is away; pairs wait for it");
-                self.jobs.put_off(&claim, &error).await
+            Err(Ended::Model { error }) => {
+                let longest = Duration::from_secs(self.jobs.settings().retry_maximum_seconds);
+                match outage.failed(claim.job.id(), longest) {
+                    Blame::Pair => self.failed(&claim, &error, false).await,
+                    Blame::Model { again_after } => {
+                        claim.span.record("outcome", "put_off");
+                        tracing::warn!(error, "the LLM is away; pairs wait for it");
+                        self.jobs.put_off(&claim, &error, again_after).await
+                    }
+                }
             }
-            Err(Ended::Model { error }) => self.failed(&claim, &error, false).await,
-            Err(Ended::Failed { error, hopeless }) => {
-                outage.over();
-                self.failed(&claim, &error, hopeless).await
-            }
+            Err(Ended::Failed { error, hopeless }) => self.failed(&claim, &error, hopeless).await,
         };
         if let Err(error) = ended {
             tracing::warn!(%error, "a job could not be put away and is due when its lease ends");
@@ -491,22 +482,5 @@ async fn sweep(jobs: Jobs, writer: PairWriter, freshness: Freshness, end: Cancel
             Ok(_) => left = later,
             Err(error) => tracing::warn!(%error, "stale explanations were not queued"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_first_failure_after_a_success_is_a_pairs_own() {
-        let mut outage = Outage::default();
-        assert!(outage.failed() && outage.wait == SHORTEST_WAIT);
-        for _ in 0..20 {
-            assert!(!outage.failed());
-        }
-        assert_eq!(outage.wait, LONGEST_OUTAGE_WAIT);
-        outage.over();
-        assert!(outage.wait.is_zero() && outage.failed());
     }
 }
