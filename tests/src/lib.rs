@@ -101,15 +101,12 @@ impl Installation {
         installation.configure(&format!("[store.server]\nurl = \"{grpc}\"\n"))?;
         let migrate = ["migrate", "--from", "embedded", "--to", "server", "--prefix", &prefix];
         installation.succeed(&migrate)?;
-        let path = installation.path().join("whyrank.toml");
         let store = format!(
             "[store]\nbackend = \"server\"\nitems = \"{prefix}items\"\nusers = \"{prefix}users\"\n\
              explanations = \"{prefix}explanations\"\nqueue = \"{prefix}whyrank_queue\"\n\n[store.embedded]"
         );
-        let gateway = format!("[gateway]\nupstream_rest = \"{rest}\"");
-        let text = std::fs::read_to_string(&path)?;
-        let text = text.replace("[store.embedded]", &store).replace("[gateway]", &gateway);
-        std::fs::write(&path, text)?;
+        installation.replace("[store.embedded]", &store)?;
+        installation.replace("[gateway]", &format!("[gateway]\nupstream_rest = \"{rest}\""))?;
         Ok((installation, prefix))
     }
 
@@ -121,13 +118,21 @@ impl Installation {
         let at = engine.gateway.clone().context("the engine's gateway")?;
         let installation = Self::trained()?;
         installation.configure(&format!("[store.server]\nurl = \"{}\"\n", at.grpc))?;
-        let path = installation.path().join("whyrank.toml");
-        let gateway = format!("[gateway]\nupstream_rest = \"{}\"", at.rest);
         let store = "[store]\nbackend = \"server\"\n\n[store.embedded]";
-        let text = std::fs::read_to_string(&path)?;
-        let text = text.replace("[store.embedded]", store).replace("[gateway]", &gateway);
-        std::fs::write(&path, text)?;
+        installation.replace("[store.embedded]", store)?;
+        installation
+            .replace("[gateway]", &format!("[gateway]\nupstream_rest = \"{}\"", at.rest))?;
         Ok(installation)
+    }
+
+    /// Puts something else in place of a part of the configuration.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn replace(&self, old: &str, new: &str) -> Result<()> {
+        let path = self.path().join("whyrank.toml");
+        let text = std::fs::read_to_string(&path)?;
+        Ok(std::fs::write(&path, text.replace(old, new))?)
     }
 
     /// The folder.

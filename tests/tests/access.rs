@@ -109,9 +109,7 @@ async fn roles_hold(installation: &Installation) -> Result<()> {
 async fn a_token_opens_inference_and_nothing_else() -> Result<()> {
     let installation = Installation::trained()?;
     with_keys(&installation)?;
-    let path = installation.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
-    std::fs::write(path, text.replace("[server]", "[server]\ninference_token = \"of Qdrant\""))?;
+    installation.replace("[server]", "[server]\ninference_token = \"of Qdrant\"")?;
     let server = installation.serve(&["--role", "api"])?;
     let client = Client::new();
     let input =

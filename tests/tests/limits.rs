@@ -87,10 +87,7 @@ async fn a_key_that_asks_too_often_is_told_when_to_come_back() -> Result<()> {
 #[tokio::test]
 async fn who_sends_slowly_holds_no_place() -> Result<()> {
     let installation = Installation::new()?;
-    let path = installation.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
-    let limits = "[server]\nmaximum_requests = 1\nbody_seconds = 2";
-    std::fs::write(path, text.replace("[server]", limits))?;
+    installation.replace("[server]", "[server]\nmaximum_requests = 1\nbody_seconds = 2")?;
     let server = installation.serve(&["--role", "api"])?;
     let host = server.url.strip_prefix("http://").context("an address")?;
     let mut slow = Vec::new();
@@ -114,10 +111,8 @@ async fn who_sends_slowly_holds_no_place() -> Result<()> {
 /// A gateway on the embedded engine with these keys and limits.
 fn gateway(installation: &Installation, keys: &str, limits: &str) -> Result<Server> {
     installation.configure(&format!("[gateway.key_limits]\n{limits}"))?;
-    let path = installation.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
-    let text = text.replace("[gateway]", "[gateway]\napi_keys_file = \"keys\"");
-    std::fs::write(path, text.replace("[server]", "[server]\nreload_seconds = 1"))?;
+    installation.replace("[gateway]", "[gateway]\napi_keys_file = \"keys\"")?;
+    installation.replace("[server]", "[server]\nreload_seconds = 1")?;
     std::fs::write(installation.path().join("keys"), keys)?;
     installation.serve(&["--role", "gateway"])
 }
@@ -235,9 +230,7 @@ async fn a_streamed_text_that_takes_too_long_ends_in_an_error() -> Result<()> {
     let model = StandIn::start().await?;
     model.behave(Behaviour::Hangs);
     let installation = with_model(&model).await?;
-    let path = installation.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
-    std::fs::write(path, text.replace("[server]", "[server]\nwrite_timeout_seconds = 1"))?;
+    installation.replace("[server]", "[server]\nwrite_timeout_seconds = 1")?;
     let server = installation.serve(&["--role", "api", "--role", "worker"])?;
     // The second waits in the queue of the worker while the first has the model.
     let ask = |item: &str| {

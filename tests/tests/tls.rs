@@ -18,12 +18,8 @@ const TLS: &str = "certificate = \"server.pem\"\ncertificate_key = \"server.key\
 
 /// Puts settings at the head of both sections.
 fn configure(installation: &Installation, server: &str, gateway: &str) -> Result<()> {
-    let path = installation.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
-    let text = text
-        .replace("[server]\n", &format!("[server]\n{server}"))
-        .replace("[gateway]\n", &format!("[gateway]\n{gateway}"));
-    Ok(std::fs::write(path, text)?)
+    installation.replace("[server]\n", &format!("[server]\n{server}"))?;
+    installation.replace("[gateway]\n", &format!("[gateway]\n{gateway}"))
 }
 
 async fn status(client: &Client, url: String) -> Result<StatusCode> {
@@ -268,10 +264,8 @@ async fn the_keys_of_the_store_and_of_inference_change_without_a_restart() -> Re
     }
     let server = "reload_seconds = 1\ninference_token_file = \"token\"\n";
     configure(&front, server, "")?;
-    let path = front.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
     let named = "[store.server]\napi_key_file = \"store.key\"\n";
-    std::fs::write(&path, text.replace("[store.server]\n", named))?;
+    front.replace("[store.server]\n", named)?;
     let server = front.serve(&["--role", "api"])?;
     let client = Client::new();
     let both = (StatusCode::OK, StatusCode::OK);
@@ -292,8 +286,7 @@ async fn the_keys_of_the_store_and_of_inference_change_without_a_restart() -> Re
     ensure!(by_file(&client, &server, "old").await?.1 == StatusCode::UNAUTHORIZED);
 
     // Without a token everybody could ask for vectors.
-    let text = std::fs::read_to_string(&path)?;
-    std::fs::write(&path, text.replace("inference_token_file = \"token\"\n", ""))?;
+    front.replace("inference_token_file = \"token\"\n", "")?;
     until("the missing token is told", async || {
         Ok(server.log().iter().any(|line| line.contains("`server.inference_token` would be gone")))
     })

@@ -52,8 +52,8 @@ pub fn bootstrap(values: &[f64], confidence: f64, resamples: usize, seed: u64) -
 /// `values[seed][n]` is the value of pair `n` under a seed, and `clusters[n]` says what it belongs with: the
 /// errors on the pairs of one consumer are not independent of each other, and neither are those of one
 /// training. `None` without values, or if seeds have different numbers of them.
-pub fn clustered_bootstrap(
-    values: &[&[f64]],
+pub fn clustered_bootstrap<Values: AsRef<[f64]>>(
+    values: &[Values],
     clusters: &[usize],
     settings: Resampling,
 ) -> Option<Interval> {
@@ -61,10 +61,11 @@ pub fn clustered_bootstrap(
     if seeds == 0 || pairs == 0 || settings.resamples == 0 {
         return None;
     }
+    let values: Vec<&[f64]> = values.iter().map(AsRef::as_ref).collect();
     if values.iter().any(|values| values.len() != pairs) {
         return None;
     }
-    let (sums, counts) = totals(values, clusters);
+    let (sums, counts) = totals(&values, clusters);
     let mut random = StdRng::seed_from_u64(settings.seed);
     let mut weights = vec![0.0_f64; seeds];
     let mut means: Vec<f64> = (0..settings.resamples)
@@ -132,7 +133,7 @@ mod tests {
         // Ten clusters of twenty equal values: as uncertain as ten values.
         let values: Vec<f64> = (0..200).map(|i| f64::from(i / 20)).collect();
         let clusters: Vec<usize> = (0..200).map(|i| i / 20).collect();
-        let clustered = clustered_bootstrap(&[&values], &clusters, SETTINGS).unwrap();
+        let clustered = clustered_bootstrap(&[values], &clusters, SETTINGS).unwrap();
         let few: Vec<f64> = (0..10).map(f64::from).collect();
         let few = bootstrap(&few, 0.95, 1000, 7).unwrap();
         assert!((clustered.width() - few.width()).abs() < 1e-9, "{clustered:?} {few:?}");
@@ -144,7 +145,7 @@ mod tests {
         let better = vec![0.1; 500];
         let worse = vec![-0.08; 500];
         let clusters: Vec<usize> = (0..500).collect();
-        let of = |values: &[&[f64]]| clustered_bootstrap(values, &clusters, SETTINGS).unwrap();
+        let of = |values: &[&Vec<f64>]| clustered_bootstrap(values, &clusters, SETTINGS).unwrap();
         let found = of(&[&better, &worse, &better, &worse]);
         assert!((found.mean - 0.01).abs() < 1e-9 && !found.is_apart(), "{found:?}");
         assert!(of(&[&better, &better]).is_apart());
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn seeds_of_different_lengths_have_no_mean() {
-        assert_eq!(clustered_bootstrap(&[&[1.0], &[]], &[0], SETTINGS), None);
-        assert_eq!(clustered_bootstrap(&[], &[0], SETTINGS), None);
+        assert_eq!(clustered_bootstrap(&[vec![1.0], vec![]], &[0], SETTINGS), None);
+        assert_eq!(clustered_bootstrap::<Vec<f64>>(&[], &[0], SETTINGS), None);
     }
 }

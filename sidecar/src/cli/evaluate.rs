@@ -13,14 +13,14 @@ use sha2::{Digest, Sha256};
 use whyrank_plugin::HistoryEntry;
 
 use super::data::read_dataset;
+use super::evaluation_tables::tables;
 use super::output::print;
 use super::runtime::Runtime;
 use super::train::{interruptible, trainer};
 use crate::archive::TextArchive;
 use crate::config::{Settings, VectorSource};
 use crate::evaluation::{
-    EvaluationReport, FinishedRun, SplitKind, divide, page, read_answers, share_of, tables,
-    write_split,
+    EvaluationReport, FinishedRun, SplitKind, divide, page, read_answers, share_of, write_split,
 };
 use crate::generator::{GeneratorKind, Prompts};
 use crate::import::{Dataset, ImportedInteraction};

@@ -7,6 +7,7 @@ mod data;
 mod demo;
 mod doctor;
 mod evaluate;
+mod evaluation_tables;
 mod fetch;
 mod insights;
 mod interactions;

@@ -6,7 +6,6 @@ mod paired;
 mod peers;
 mod report;
 mod split;
-mod table;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +17,6 @@ pub use report::{
     ShareSummary,
 };
 pub use split::{SplitKind, divide, share_of};
-pub use table::tables;
 
 use crate::training::{Arm, ComparisonOutcome, OrderingSettings};
 

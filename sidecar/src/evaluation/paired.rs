@@ -160,15 +160,14 @@ impl Common {
 
     /// The wider of the intervals over consumers and over items.
     fn interval(&self, values: &[Vec<f64>], resampling: Resampling) -> Option<Interval> {
-        let values: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
-        let by_consumer = clustered_bootstrap(&values, &self.consumers, resampling)?;
-        let by_item = clustered_bootstrap(&values, &self.items, resampling)?;
+        let by_consumer = clustered_bootstrap(values, &self.consumers, resampling)?;
+        let by_item = clustered_bootstrap(values, &self.items, resampling)?;
         Some(if by_item.width() > by_consumer.width() { by_item } else { by_consumer })
     }
 }
 
 /// By how much ours exceed theirs, seed by seed; their mean where they have other seeds.
-fn over(ours: &[Vec<f64>], theirs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+pub(super) fn over(ours: &[Vec<f64>], theirs: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let mean: Vec<f64> = (0..theirs.first().map_or(0, Vec::len))
         .map(|pair| theirs.iter().map(|values| values[pair]).sum::<f64>() / theirs.len() as f64)
         .collect();

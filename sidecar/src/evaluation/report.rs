@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use whyrank_models::metrics::{Interval, Resampling, auc, clustered_bootstrap, mae, rmse};
+use whyrank_models::ranker::calibration_error;
 
-use super::paired::{Common, Predicted, Versus};
+use super::paired::{Common, Predicted, Versus, over};
 use super::{EvaluationSettings, FinishedRun, PeerAnswers, PeerSummary};
 use crate::import::ImportedInteraction;
 use crate::training::{Arm, Faithfulness, OrderOutcome, OrderingOutcome};
@@ -216,8 +217,6 @@ impl Summary<'_> {
             let (_, theirs) = all.iter().find(|(one, _)| *one == other && other != arm)?;
             self.common.versus(own, theirs, self.resampling)
         };
-        let by_seed: Vec<Vec<CalibrationBin>> =
-            own.likes.iter().map(|likes| calibrate([(likes, liked)])).collect();
         let (versus_features, versus_shuffled) = (versus(Arm::Features), versus(Arm::Shuffled));
         let (versus_template, versus_profile) = (versus(Arm::Template), versus(Arm::Profile));
         let controls = [&versus_shuffled, &versus_template, &versus_profile];
@@ -239,8 +238,8 @@ impl Summary<'_> {
             versus_template,
             versus_profile,
             gain,
-            calibration_error: mean(by_seed.iter().map(|bins| calibration_error(bins))),
-            calibration: calibrate(own.likes.iter().map(|likes| (likes, liked))),
+            calibration_error: mean(own.likes.iter().map(|likes| calibration_error(likes, liked))),
+            calibration: calibrate(&own.likes, liked),
         }
     }
 
@@ -265,26 +264,19 @@ impl Summary<'_> {
             outcomes.iter().zip(&places).map(of_seed).collect()
         };
         let each: Vec<usize> = (0..consumers.len()).collect();
-        let interval = |values: &[Vec<f64>]| {
-            let values: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
-            clustered_bootstrap(&values, &each, self.resampling)
-        };
+        let interval = |values: &[Vec<f64>]| clustered_bootstrap(values, &each, self.resampling);
         let ndcg = |order: usize| figures(order, |order| &order.ndcg);
-        let over = |order: usize, other: Option<Arm>| {
+        let ndcg_over = |order: usize, other: Option<Arm>| {
             let base = arms.iter().position(|arm| *arm == other).filter(|base| *base != order)?;
-            let less = |(ours, theirs): (Vec<f64>, Vec<f64>)| -> Vec<f64> {
-                ours.into_iter().zip(theirs).map(|(our, their)| our - their).collect()
-            };
-            let differences = ndcg(order).into_iter().zip(ndcg(base)).map(less);
-            interval(&differences.collect::<Vec<_>>())
+            interval(&over(&ndcg(order), &ndcg(base)))
         };
         let orders = arms.iter().enumerate().filter_map(|(order, arm)| {
             Some(OrderSummary {
                 arm: *arm,
                 ndcg: interval(&ndcg(order))?,
                 recall: interval(&figures(order, |order| &order.recall))?,
-                ndcg_over_retrieval: over(order, None),
-                ndcg_over_features: over(order, Some(Arm::Features)),
+                ndcg_over_retrieval: ndcg_over(order, None),
+                ndcg_over_features: ndcg_over(order, Some(Arm::Features)),
             })
         });
         Some(OrderingSummary {
@@ -311,11 +303,9 @@ fn beside(
 }
 
 /// Ten parts of equal width, without the empty ones.
-fn calibrate<'a>(
-    seeds: impl IntoIterator<Item = (&'a Vec<f32>, &'a Vec<bool>)>,
-) -> Vec<CalibrationBin> {
+fn calibrate(seeds: &[Vec<f32>], liked: &[bool]) -> Vec<CalibrationBin> {
     let mut sums = [(0_usize, 0.0_f64, 0_usize); CALIBRATION_BINS];
-    for (likes, liked) in seeds {
+    for likes in seeds {
         for (predicted, liked) in likes.iter().zip(liked) {
             let bin = (predicted * CALIBRATION_BINS as f32) as usize;
             let (pairs, sum, likes) = &mut sums[bin.min(CALIBRATION_BINS - 1)];
@@ -332,12 +322,6 @@ fn calibrate<'a>(
             liked: likes as f64 / pairs as f64,
         })
         .collect()
-}
-
-fn calibration_error(bins: &[CalibrationBin]) -> f64 {
-    let pairs: usize = bins.iter().map(|bin| bin.pairs).sum();
-    let weighted = bins.iter().map(|bin| bin.pairs as f64 * (bin.predicted - bin.liked).abs());
-    weighted.sum::<f64>() / pairs.max(1) as f64
 }
 
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {

@@ -44,12 +44,13 @@ impl Asked {
 /// caller leaves before: what was begun may go on all the same.
 #[derive(Debug)]
 pub(super) struct Line {
-    pub(super) key: String,
-    pub(super) role: &'static str,
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) asked: Asked,
-    answered: bool,
+    key: String,
+    role: &'static str,
+    method: Method,
+    path: String,
+    asked: Asked,
+    /// None until it is answered.
+    status: Option<u16>,
 }
 
 impl Line {
@@ -61,25 +62,20 @@ impl Line {
         path: String,
         asked: Asked,
     ) -> Self {
-        Self { key, role, method, path, asked, answered: false }
+        Self { key, role, method, path, asked, status: None }
     }
 
     /// The request is answered.
     pub(super) fn answered(mut self, status: StatusCode) {
-        self.answered = true;
-        let Self { key, role, method, path, asked, .. } = &self;
-        let (asked, status) = (asked.text(), status.as_u16());
-        tracing::info!(target: TARGET, key, role, %method, path, asked, status);
+        self.status = Some(status.as_u16());
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if !self.answered {
-            let Self { key, role, method, path, asked, .. } = self;
-            let (asked, outcome) = (asked.text(), "left");
-            tracing::info!(target: TARGET, key, role, %method, path, asked, outcome);
-        }
+        let Self { key, role, method, path, asked, status } = self;
+        let (asked, outcome) = (asked.text(), status.is_none().then_some("left"));
+        tracing::info!(target: TARGET, key, role, %method, path, asked, status, outcome);
     }
 }
 

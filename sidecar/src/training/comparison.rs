@@ -188,10 +188,10 @@ impl Trainer {
         let texts = wanted.iter().any(|arm| *arm != Arm::Features);
         let (explained, written_by_llm) = if !texts {
             (vec![self.no_codes(); examples.pairs.len()], 0)
-        } else if writer.is_template() {
-            (codes(&self.templates(&examples, &items, writer).await?)?, 0)
         } else {
-            let (explained, by_llm) = self.write_all(&examples, &items, writer).await?;
+            let by_template = writer.is_template();
+            let (explained, by_llm) =
+                self.write_all(&examples, &items, writer, by_template).await?;
             (codes(&explained)?, by_llm)
         };
         let profiles = if wanted.contains(&Arm::Profile) {
@@ -202,7 +202,7 @@ impl Trainer {
         let templates = if writer.is_template() || !wanted.contains(&Arm::Template) {
             None
         } else {
-            Some(codes(&self.templates(&examples, &items, writer).await?)?)
+            Some(codes(&self.write_all(&examples, &items, writer, true).await?.0)?)
         };
         let shuffled = shuffled(&explained, &examples, seed);
         let tested = &examples.pairs[examples.test..];
@@ -278,53 +278,39 @@ impl Trainer {
         Ok(Examples { known, pairs, test: first, validation_kept, places })
     }
 
-    /// The texts of all examples, positive and negative, and how many an LLM wrote.
+    /// The texts of all examples, positive and negative, and how many an LLM wrote. What the template says
+    /// nobody needs in the store.
     async fn write_all(
         &self,
         examples: &Examples,
         items: &HashMap<ItemId, ItemRecord>,
         writer: &PairWriter,
+        by_template: bool,
     ) -> Result<(Vec<[String; 2]>, usize)> {
-        let stage = "writing explanations";
+        let (stage, kept) = match by_template {
+            true => ("filling in the template", ""),
+            false => ("writing explanations", "; what is written is kept"),
+        };
         let mut texts = Vec::with_capacity(examples.pairs.len());
         let mut by_llm = 0;
         self.progress.begin(stage, examples.pairs.len() as u64);
         for (place, example) in examples.pairs.iter().enumerate() {
-            ensure!(!self.progress.cancelled(), "{stage} was stopped; what is written is kept");
+            ensure!(!self.progress.cancelled(), "{stage} was stopped{kept}");
             let user = &examples.learner(place).record;
             let item = items.get(&example.entry.item).context("examples have an item")?;
             let pair = Pair { user, item, before: Some(example.entry.time) };
-            let outcome = writer.write(pair, None, CancellationToken::new()).await?;
-            by_llm += usize::from(outcome.record.provenance.source == Source::Llm);
-            let explanation = outcome.record.explanation;
+            let explanation = if by_template {
+                writer.template(pair).await?
+            } else {
+                let record = writer.write(pair, None, CancellationToken::new()).await?.record;
+                by_llm += usize::from(record.provenance.source == Source::Llm);
+                record.explanation
+            };
             texts.push([explanation.positive, explanation.negative]);
             self.progress.advance(place as u64 + 1);
         }
         self.progress.end();
         Ok((texts, by_llm))
-    }
-
-    /// What the template says of all examples, which nobody needs in the store.
-    async fn templates(
-        &self,
-        examples: &Examples,
-        items: &HashMap<ItemId, ItemRecord>,
-        writer: &PairWriter,
-    ) -> Result<Vec<[String; 2]>> {
-        let stage = "filling in the template";
-        let mut texts = Vec::with_capacity(examples.pairs.len());
-        self.progress.begin(stage, examples.pairs.len() as u64);
-        for (place, example) in examples.pairs.iter().enumerate() {
-            ensure!(!self.progress.cancelled(), "{stage} was stopped");
-            let user = &examples.learner(place).record;
-            let item = items.get(&example.entry.item).context("examples have an item")?;
-            let pair = Pair { user, item, before: Some(example.entry.time) };
-            let words = writer.template(pair).await?;
-            texts.push([words.positive, words.negative]);
-            self.progress.advance(place as u64 + 1);
-        }
-        self.progress.end();
-        Ok(texts)
     }
 
     /// Codes of two texts a pair, from an autoencoder that learned from the training pairs' texts only.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::json;
 
-use super::site::{Site, replace, serve};
+use super::site::{Site, serve};
 use super::stand_in::{Behaviour, StandIn};
 use super::workload::Workload;
 use super::{Findings, Plan};
@@ -22,7 +22,7 @@ pub(super) async fn hangs(
     let model = StandIn::start().await?;
     model.behave(Behaviour::Hangs);
     let Site { installation, .. } = Site::new(&model.base_url, qdrant).await?;
-    replace(&installation, "[server]\n", PATIENT)?;
+    installation.replace("[server]\n", PATIENT)?;
     let workload = Workload::new(plan.seed)?;
     let server = serve(&installation, &[]).await?;
     let pairs: Vec<_> =
@@ -74,7 +74,7 @@ pub(super) async fn garbage(
     let model = StandIn::start().await?;
     model.behave(Behaviour::Garbage);
     let Site { installation, .. } = Site::new(&model.base_url, qdrant).await?;
-    replace(&installation, "[server]\n", PATIENT)?;
+    installation.replace("[server]\n", PATIENT)?;
     let workload = Workload::new(plan.seed)?;
     let server = serve(&installation, &[]).await?;
     let (mut written, mut refused) = (0, 0);

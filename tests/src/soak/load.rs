@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::site::{Site, replace, serve};
+use super::site::{Site, serve};
 use super::stand_in::StandIn;
 use super::workload::Workload;
 use super::{Findings, Plan};
@@ -117,7 +117,7 @@ pub(super) async fn overload(
     let model = StandIn::start().await?;
     let Site { installation, .. } = Site::new(&model.base_url, qdrant).await?;
     let places = format!("[server]\nmaximum_requests = {PLACES}\n");
-    replace(&installation, "[server]\n", &places)?;
+    installation.replace("[server]\n", &places)?;
     let workload = Workload::new(plan.seed)?;
     let server = serve(&installation, &[]).await?;
     workload.ready(&server, Instant::now(), plan.recovery_seconds).await?;

@@ -54,13 +54,6 @@ pub(super) fn stand_in(base_url: &str, settings: &str) -> String {
     )
 }
 
-/// Replaces a part of an installation's configuration.
-pub(super) fn replace(installation: &Installation, old: &str, new: &str) -> Result<()> {
-    let path = installation.path().join("whyrank.toml");
-    let text = std::fs::read_to_string(&path)?;
-    Ok(std::fs::write(&path, text.replace(old, new))?)
-}
-
 /// Starts the server of an installation off the async threads.
 pub(super) async fn serve(installation: &Arc<Installation>, roles: &[&str]) -> Result<Server> {
     let installation = installation.clone();

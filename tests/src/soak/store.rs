@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::site::{QUICK_QUEUE, installation, replace, serve, stand_in};
+use super::site::{QUICK_QUEUE, installation, serve, stand_in};
 use super::stand_in::StandIn;
 use super::workload::Workload;
 use super::{Findings, Plan};
@@ -67,9 +67,9 @@ pub(super) async fn unreachable(
             .await??;
             let through = format!("http://{}", proxy.address);
             let grpc = std::env::var("QDRANT_URL").unwrap_or_default();
-            replace(&installation, &format!("url = \"{grpc}\""), &format!("url = \"{through}\""))?;
+            installation.replace(&format!("url = \"{grpc}\""), &format!("url = \"{through}\""))?;
             let gateway = format!("upstream_grpc = \"{grpc}\"\n");
-            replace(&installation, "[gateway]\n", &format!("[gateway]\n{gateway}"))?;
+            installation.replace("[gateway]\n", &format!("[gateway]\n{gateway}"))?;
             installation.configure(&stand_in(&model.base_url, QUICK_QUEUE))?;
             (Arc::new(installation), format!("{prefix}users"), (None, proxy))
         }
@@ -146,11 +146,11 @@ async fn in_front(
 ) -> Result<Arc<Installation>> {
     let store = format!("[store.server]\nurl = \"http://{proxy}\"\ntotal_timeout_seconds = 8.0\n");
     let front = installation(base_url, &format!("{QUICK_QUEUE}\n{store}")).await?;
-    replace(&front, "[store.embedded]", "[store]\nbackend = \"server\"\n\n[store.embedded]")?;
+    front.replace("[store.embedded]", "[store]\nbackend = \"server\"\n\n[store.embedded]")?;
     let gateway = format!(
         "[gateway]\nupstream_rest = \"{}\"\nupstream_grpc = \"{}\"\n",
         behind.rest, behind.grpc
     );
-    replace(&front, "[gateway]\n", &gateway)?;
+    front.replace("[gateway]\n", &gateway)?;
     Ok(front)
 }

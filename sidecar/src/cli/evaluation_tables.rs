@@ -1,12 +1,12 @@
 //! An evaluation as tables for the terminal.
 
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use whyrank_models::metrics::Interval;
 
-use super::{EvaluationReport, OrderingSummary, PeerComparison, ShareSummary, Versus};
+use super::output::table;
+use crate::evaluation::{EvaluationReport, OrderingSummary, PeerComparison, ShareSummary, Versus};
 
 /// All tables of a report.
-pub fn tables(report: &EvaluationReport) -> String {
+pub(super) fn tables(report: &EvaluationReport) -> String {
     let mut text = String::new();
     for share in &report.shares {
         text += &arms(share, report.seeds.len());
@@ -35,18 +35,11 @@ pub fn tables(report: &EvaluationReport) -> String {
                  made again.\n";
     }
     text + "A positive number is better; * marks what is apart from zero (95 %, over seeds with consumers and \
-            seeds with items). A gain beats the features and every control, by RMSE or by AUC.\n"
-}
-
-fn with_header<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
-    table.set_header(header);
-    table
+            seeds with items). A gain beats the features and every control by RMSE, or all of them by AUC.\n"
 }
 
 fn arms(share: &ShareSummary, seeds: usize) -> String {
-    let mut table = with_header([
+    let mut rows = table([
         "arm",
         "RMSE",
         "MAE",
@@ -59,26 +52,23 @@ fn arms(share: &ShareSummary, seeds: usize) -> String {
         "gain",
     ]);
     for arm in &share.arms {
-        let area = arm.auc.zip(arm.auc_spread);
-        let more = arm.versus_features.as_ref().and_then(|versus| versus.auc_more);
-        table.add_row([
+        let own = arm.auc.zip(arm.auc_spread);
+        rows.add_row([
             arm.arm.name().to_owned(),
             format!("{:.4}", arm.rmse),
             format!("{:.4}", arm.mae),
-            area.map_or("-".to_owned(), |(area, spread)| format!("{area:.4} ±{spread:.4}")),
+            own.map_or("-".to_owned(), |(area, spread)| format!("{area:.4} ±{spread:.4}")),
             percent(arm.versus_features.as_ref()),
             percent(arm.versus_shuffled.as_ref()),
             percent(arm.versus_template.as_ref()),
             percent(arm.versus_profile.as_ref()),
-            more.map_or("-".to_owned(), |more| {
-                format!("{:+.4}{}", more.mean, mark(more.is_apart()))
-            }),
+            area(arm.versus_features.as_ref()),
             arm.gain.map_or("-", |gain| if gain { "yes" } else { "no" }).to_owned(),
         ]);
     }
     format!(
         "{:.0} % of the training data: {} pairs to learn from, {} test pairs, {} written by an LLM, \
-         {seeds} seeds\n{table}\n",
+         {seeds} seeds\n{rows}\n",
         100.0 * share.share,
         share.training_pairs,
         share.test_pairs,
@@ -89,12 +79,11 @@ fn arms(share: &ShareSummary, seeds: usize) -> String {
 fn orders(ordering: &OrderingSummary) -> String {
     let at = |name: &str| format!("{name}@{}", ordering.cutoff);
     let (ndcg, recall) = (at("NDCG"), at("recall"));
-    let mut table =
-        with_header(["order", &ndcg, &recall, "NDCG over retrieval", "NDCG over features"]);
+    let mut rows = table(["order", &ndcg, &recall, "NDCG over retrieval", "NDCG over features"]);
     for order in &ordering.orders {
         let over =
             |interval: &Option<Interval>| interval.as_ref().map_or("-".to_owned(), with_interval);
-        table.add_row([
+        rows.add_row([
             order.arm.map_or("retrieval", |arm| arm.name()).to_owned(),
             with_interval(&order.ndcg),
             with_interval(&order.recall),
@@ -104,31 +93,27 @@ fn orders(ordering: &OrderingSummary) -> String {
     }
     format!(
         "Order of retrieved candidates for {} consumers; {:.1} % of what they liked later was \
-         found\n{table}\n",
+         found\n{rows}\n",
         ordering.consumers,
         100.0 * ordering.found,
     )
 }
 
 fn peers(peers: &[PeerComparison]) -> String {
-    let mut table =
-        with_header(["others", "package", "RMSE", "MAE", "AUC", "our RMSE", "our AUC", "arm"]);
+    let mut rows = table(["others", "package", "RMSE", "MAE", "AUC", "our RMSE", "our AUC", "arm"]);
     for one in peers {
-        let more = one.against_it.as_ref().and_then(|versus| versus.auc_more);
-        table.add_row([
+        rows.add_row([
             one.peer.name.clone(),
             one.peer.package.clone(),
             format!("{:.4}", one.peer.rmse),
             format!("{:.4}", one.peer.mae),
             one.peer.auc.map_or("-".to_owned(), |area| format!("{area:.4}")),
             percent(one.against_it.as_ref()),
-            more.map_or("-".to_owned(), |more| {
-                format!("{:+.4}{}", more.mean, mark(more.is_apart()))
-            }),
+            area(one.against_it.as_ref()),
             one.arm.name().to_owned(),
         ]);
     }
-    format!("Models of others on all of the training data\n{table}\n")
+    format!("Models of others on all of the training data\n{rows}\n")
 }
 
 /// How much smaller the RMSE is.
@@ -136,6 +121,12 @@ fn percent(versus: Option<&Versus>) -> String {
     versus.map_or("-".to_owned(), |versus| {
         format!("{:+.2} %{}", versus.rmse_better_percent, mark(versus.significant))
     })
+}
+
+/// How much greater the AUC is.
+fn area(versus: Option<&Versus>) -> String {
+    let more = versus.and_then(|versus| versus.auc_more);
+    more.map_or("-".to_owned(), |more| format!("{:+.4}{}", more.mean, mark(more.is_apart())))
 }
 
 fn mark(apart: bool) -> &'static str {
