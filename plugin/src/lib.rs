@@ -37,7 +37,7 @@ pub use filter::{Filter, FilterError};
 pub use id::{ItemId, PointId, UserId, explanation_id};
 pub use listener::{Listener, ListenerSettings};
 pub use records::{
-    ExplanationRecord, HistoryEntry, ItemRecord, JobRecord, JobState, Posted, Provenance,
+    ExplanationRecord, Forecast, HistoryEntry, ItemRecord, JobRecord, JobState, Posted, Provenance,
     QueueControl, RecordError, ReleaseRecord, Source, Statistics, StoredTaste, UsageRecord,
     UserRecord,
 };

@@ -8,8 +8,56 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use whyrank_plugin::{Explanation, Provenance};
+
+/// A JSON Lines file that is read once and then only added to.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lines {
+    /// Opens or makes the file, with what it holds. A last line that was cut off is dropped.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a whole line of it is something else.
+    pub(crate) fn open<Line: DeserializeOwned>(path: &Path) -> Result<(Self, Vec<Line>)> {
+        let named = || format!("the lines of {}", path.display());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .with_context(named)?;
+        let mut all = String::new();
+        file.read_to_string(&mut all).with_context(named)?;
+        let whole = all.rfind('\n').map_or(0, |end| end + 1);
+        file.set_len(whole as u64)
+            .and_then(|()| file.seek(std::io::SeekFrom::End(0)))
+            .with_context(named)?;
+        let lines = all[..whole].lines().enumerate().map(|(number, line)| {
+            serde_json::from_str(line)
+                .with_context(|| format!("line {} of {}", number + 1, path.display()))
+        });
+        let lines = lines.collect::<Result<_>>()?;
+        Ok((Self { path: path.to_owned(), file }, lines))
+    }
+
+    /// Adds a line; on return it is with the operating system.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn add(&mut self, line: &impl Serialize) -> Result<()> {
+        let mut bytes = serde_json::to_vec(line)?;
+        bytes.push(b'\n');
+        let adding = || format!("adding to {}", self.path.display());
+        self.file.write_all(&bytes).with_context(adding)
+    }
+}
 
 /// One line of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,14 +91,13 @@ fn key(user: &str, item: &str, [generator, prompt, profile]: [&str; 3]) -> Key {
 /// The texts and the file that they are appended to.
 #[derive(Debug)]
 pub struct TextArchive {
-    path: PathBuf,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
     texts: HashMap<Key, ArchivedText>,
-    file: File,
+    lines: Lines,
 }
 
 impl TextArchive {
@@ -59,27 +106,9 @@ impl TextArchive {
     /// # Errors
     /// When the file cannot be read, or a whole line of it is no text.
     pub fn open(path: &Path) -> Result<Self> {
-        let named = || format!("the texts in {}", path.display());
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .with_context(named)?;
-        let mut all = String::new();
-        file.read_to_string(&mut all).with_context(named)?;
-        let whole = all.rfind('\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64)
-            .and_then(|()| file.seek(std::io::SeekFrom::End(0)))
-            .with_context(named)?;
-        let mut texts = HashMap::new();
-        for (number, line) in all[..whole].lines().enumerate() {
-            let text: ArchivedText = serde_json::from_str(line)
-                .with_context(|| format!("line {} of {}", number + 1, path.display()))?;
-            texts.insert(text.key(), text);
-        }
-        Ok(Self { path: path.to_owned(), inner: Mutex::new(Inner { texts, file }) })
+        let (lines, known) = Lines::open(path)?;
+        let texts = known.into_iter().map(|text: ArchivedText| (text.key(), text)).collect();
+        Ok(Self { inner: Mutex::new(Inner { texts, lines }) })
     }
 
     /// The text of a pair by this generator, version of prompts and version of profiles.
@@ -93,13 +122,8 @@ impl TextArchive {
     /// # Errors
     /// When the file cannot be written.
     pub fn add(&self, text: ArchivedText) -> Result<()> {
-        let mut line = serde_json::to_vec(&text)?;
-        line.push(b'\n');
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner
-            .file
-            .write_all(&line)
-            .with_context(|| format!("adding to {}", self.path.display()))?;
+        inner.lines.add(&text)?;
         inner.texts.insert(text.key(), text);
         Ok(())
     }

@@ -103,9 +103,9 @@ mod tests {
             vector: vec![1.0, 2.0],
             history: vec![(vec![0.0, 1.0], 5.0), (vec![1.0, 0.0], 1.0)],
             taste: Taste { bias: -0.5, weights: vec![0.25, 9.0] },
-            statistics: Statistics { count: 2, mean_rating: Some(3.5), expected_rating: None },
+            statistics: Statistics { count: 2, mean_rating: Some(3.5), ..Statistics::default() },
         };
-        let item = Statistics { count: 0, mean_rating: None, expected_rating: Some(3.25) };
+        let item = Statistics { expected_rating: Some(3.25), ..Statistics::default() };
         let features = context(&consumer, &[3.0, 0.0], item, SCALE);
         let log = 2.0_f32.ln_1p();
         assert_eq!(features, [3.25, -0.5, 0.25, 3.0, 0.0, log, 0.0, 1.0]);
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_best_that_is_known_of_an_item_is_expected() {
-        let rated = Statistics { count: 1, mean_rating: Some(5.0), expected_rating: None };
+        let rated = Statistics { count: 1, mean_rating: Some(5.0), ..Statistics::default() };
         assert_eq!(SCALE.expected(rated), 5.0);
         assert_eq!(SCALE.expected(Statistics { expected_rating: Some(3.9), ..rated }), 3.9);
         assert_eq!(SCALE.expected(Statistics::default()), 3.0);

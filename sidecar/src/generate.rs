@@ -1,19 +1,21 @@
-//! A run that writes explanations for many pairs by a stated plan. It can be stopped at any time:
-//! what is written stays, and the next run passes over it.
+//! A run that writes explanations for many pairs by a stated plan, or asks about items. It can be stopped at
+//! any time: what is written stays, and the next run passes over it.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use futures::StreamExt;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use whyrank_models::progress::Progress;
-use whyrank_plugin::{Filter, ItemId, ItemRecord, Search, Source, UserRecord, records};
+use whyrank_plugin::{Filter, Forecast, ItemId, ItemRecord, Search, Source, UserRecord, records};
 
-use crate::generator::Usage;
+use crate::generator::{ForecastSettings, Usage};
 use crate::split::SplitSettings;
 use crate::storage::Storage;
 use crate::writing::{Pair, PairWriter};
@@ -24,9 +26,9 @@ use crate::writing::{Pair, PairWriter};
 pub struct GenerateSettings {
     /// Which pairs.
     pub plan: Plan,
-    /// How many pairs at most.
+    /// How many pairs, or items, at most.
     pub pairs: usize,
-    /// Seconds after which no further pair is begun; 0 is no limit.
+    /// Seconds after which no further one is begun; 0 is no limit.
     pub seconds: u64,
     /// For the plan `candidates`: how many of each consumer's nearest unseen items.
     pub candidates_per_user: usize,
@@ -43,6 +45,9 @@ pub enum Plan {
     Training,
     /// Each consumer's nearest unseen items: what reranking will show.
     Candidates,
+    /// No pairs but all items: what the LLM foresees of their ratings, which the next training and the next
+    /// `whyrank index` take into account.
+    Items,
 }
 
 impl Default for GenerateSettings {
@@ -54,15 +59,15 @@ impl Default for GenerateSettings {
 /// What a run did.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct GenerateReport {
-    /// Pairs that an LLM wrote about in this run.
+    /// Pairs, or items, that an LLM wrote about in this run.
     pub llm: usize,
     /// Pairs that the template wrote about in this run.
     pub template: usize,
-    /// Pairs that were written already.
+    /// Those that were written already.
     pub reused: usize,
-    /// Pairs that could not be written; the last error is in the log.
+    /// Those that could not be written; the last error is in the log.
     pub failed: usize,
-    /// Attempts that validation refused.
+    /// Answers that validation refused.
     pub refusals: usize,
     /// What the LLM spent.
     pub usage: Usage,
@@ -79,6 +84,29 @@ struct Planned {
     before: Option<i64>,
 }
 
+/// Ends a run whose LLM is away, where single failures are only counted.
+#[derive(Default)]
+struct Failures {
+    in_a_row: usize,
+}
+
+impl Failures {
+    /// Something succeeded.
+    fn end(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// One more; the fifth in a row is the run's own.
+    fn add(&mut self, error: anyhow::Error, what: &str) -> Result<()> {
+        self.in_a_row += 1;
+        tracing::warn!(error = format!("{error:#}"), "{what} was not written");
+        if self.in_a_row == 5 {
+            return Err(error.context(format!("{what} could not be written five times in a row")));
+        }
+        Ok(())
+    }
+}
+
 /// What a run works on.
 pub struct Run<'a> {
     /// The collections.
@@ -87,6 +115,8 @@ pub struct Run<'a> {
     pub writer: &'a PairWriter,
     /// Which pairs.
     pub settings: &'a GenerateSettings,
+    /// What is asked about items.
+    pub forecast: &'a ForecastSettings,
     /// Where the parts of the interactions end.
     pub split: &'a SplitSettings,
     /// Only these consumers; empty means all.
@@ -107,7 +137,7 @@ impl Run<'_> {
     /// Writes the planned pairs.
     ///
     /// # Errors
-    /// When the store cannot be read, or five pairs in a row cannot be written.
+    /// When the store cannot be read, or five in a row cannot be written.
     pub async fn run(&self) -> Result<GenerateReport> {
         let users = self.chosen_users().await?;
         let items: HashMap<ItemId, ItemRecord> =
@@ -115,17 +145,16 @@ impl Run<'_> {
         let mut planned = match self.settings.plan {
             Plan::Training => self.training_pairs(&users),
             Plan::Candidates => self.candidate_pairs(&users).await?,
+            Plan::Items => return self.forecasts().await,
         };
         planned.retain(|pair| items.contains_key(&pair.item));
         planned.truncate(self.settings.pairs);
         let mut report = GenerateReport::default();
-        let deadline = (self.settings.seconds > 0)
-            .then(|| Instant::now() + Duration::from_secs(self.settings.seconds));
-        let mut failures_in_a_row = 0;
+        let deadline = self.deadline();
+        let mut failures = Failures::default();
         self.progress.begin("writing explanations", planned.len() as u64);
         for (done, pair) in planned.iter().enumerate() {
-            let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if late || self.cancel.is_cancelled() || self.progress.cancelled() {
+            if self.is_over(deadline) {
                 report.stopped = true;
                 break;
             }
@@ -133,7 +162,7 @@ impl Run<'_> {
             let written = Pair { user, item, before: pair.before };
             match self.writer.write(written, None, self.cancel.child_token()).await {
                 Ok(outcome) => {
-                    failures_in_a_row = 0;
+                    failures.end();
                     report.refusals += outcome.refusals;
                     report.usage += outcome.usage;
                     report.seconds += outcome.seconds;
@@ -149,11 +178,7 @@ impl Run<'_> {
                 }
                 Err(error) => {
                     report.failed += 1;
-                    failures_in_a_row += 1;
-                    tracing::warn!(error = format!("{error:#}"), "a pair was not written");
-                    if failures_in_a_row == 5 {
-                        return Err(error.context("five pairs in a row could not be written"));
-                    }
+                    failures.add(error, "a pair")?;
                 }
             }
             self.progress.advance(done as u64 + 1);
@@ -164,6 +189,80 @@ impl Run<'_> {
         ));
         self.progress.end();
         Ok(report)
+    }
+
+    /// Asks about each item whose forecast is missing or was made otherwise.
+    async fn forecasts(&self) -> Result<GenerateReport> {
+        let forecaster = self.writer.forecaster(self.forecast)?;
+        let mut items = self.storage.all_items().await?;
+        let all = items.len();
+        items.retain(|item| {
+            let current = forecaster.version(&item.title);
+            item.statistics.forecast.is_none_or(|forecast| forecast.version != current)
+        });
+        let mut report = GenerateReport { reused: all - items.len(), ..GenerateReport::default() };
+        items.truncate(self.settings.pairs);
+        let deadline = self.deadline();
+        let mut failures = Failures::default();
+        self.progress.begin("foreseeing ratings", items.len() as u64);
+        let titles = items.iter().map(|item| item.title.as_str());
+        let mut answers = pin!(forecaster.each(titles, &self.cancel));
+        let started = Instant::now();
+        for (done, item) in items.iter().enumerate() {
+            if self.is_over(deadline) {
+                report.stopped = true;
+                break;
+            }
+            match answers.next().await.context("every question has an answer")? {
+                Ok(foreseen) => {
+                    failures.end();
+                    report.usage += foreseen.usage;
+                    match foreseen.forecast {
+                        Some(forecast) => {
+                            self.keep(item.id, forecast).await?;
+                            report.llm += 1;
+                        }
+                        None => report.refusals += 1,
+                    }
+                }
+                Err(_) if self.cancel.is_cancelled() => {
+                    report.stopped = true;
+                    break;
+                }
+                Err(error) => {
+                    report.failed += 1;
+                    failures.add(error.into(), "a forecast")?;
+                }
+            }
+            self.progress.advance(done as u64 + 1);
+        }
+        report.seconds = started.elapsed().as_secs_f64();
+        self.progress.note(&format!(
+            "{} by the LLM, {} answers were no number, {} there already",
+            report.llm, report.refusals, report.reused
+        ));
+        self.progress.end();
+        Ok(report)
+    }
+
+    /// Puts a forecast beside what is known of the item now: an import may have changed it meanwhile.
+    async fn keep(&self, id: ItemId, forecast: Forecast) -> Result<()> {
+        if let Some(mut item) = self.storage.items(&[id]).await?.pop().flatten() {
+            item.statistics.forecast = Some(forecast);
+            self.storage.write_items(&[item]).await?;
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let seconds = self.settings.seconds;
+        (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds))
+    }
+
+    /// Whether no further one is begun.
+    fn is_over(&self, deadline: Option<Instant>) -> bool {
+        let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        late || self.cancel.is_cancelled() || self.progress.cancelled()
     }
 
     async fn chosen_users(&self) -> Result<Vec<UserRecord>> {

@@ -67,6 +67,7 @@ pub async fn ingest(
             let Some(known) = known else { continue };
             item.vector = item.vector.take().or(known.vector);
             item.statistics.expected_rating = known.statistics.expected_rating;
+            item.statistics.forecast = known.statistics.forecast;
         }
         storage.write_items(&part).await?;
         done += part.len();

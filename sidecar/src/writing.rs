@@ -22,7 +22,7 @@ use crate::archive::{ArchivedText, TextArchive};
 use crate::artifacts;
 use crate::evidence::{EvidenceSettings, pair_context};
 use crate::features::RatingScale;
-use crate::generator::{self, Delta, Review, Usage, Writer, Written};
+use crate::generator::{self, Delta, ForecastSettings, Forecaster, Review, Usage, Writer, Written};
 use crate::metrics::Metrics;
 use crate::spans;
 use crate::staleness::{self, Versions};
@@ -196,6 +196,14 @@ impl PairWriter {
         let Explanation { positive, negative } = record.explanation.clone();
         let explanation = generator::Explanation { positive, negative };
         Ok(Some(self.writer.review(&context, &explanation)))
+    }
+
+    /// Foresees ratings of items with the same LLM.
+    ///
+    /// # Errors
+    /// When there is none, or the settings are no question.
+    pub fn forecaster(&self, settings: &ForecastSettings) -> Result<Forecaster> {
+        Ok(self.writer.forecaster(settings)?)
     }
 
     /// What explanations are written with now.

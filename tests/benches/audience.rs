@@ -106,8 +106,12 @@ async fn fill(storage: &Storage) -> anyhow::Result<()> {
     let vector = |random: &mut StdRng| -> Option<Vec<f32>> {
         Some((0..WIDTH).map(|_| random.random_range(-0.5..0.5)).collect())
     };
-    let statistics =
-        Statistics { count: HISTORY as u64, mean_rating: Some(3.5), expected_rating: Some(3.5) };
+    let statistics = Statistics {
+        count: HISTORY as u64,
+        mean_rating: Some(3.5),
+        expected_rating: Some(3.5),
+        ..Statistics::default()
+    };
     let items: Vec<ItemRecord> = (0..ITEMS)
         .map(|number| ItemRecord {
             id: ItemId::from_external(&number.to_string()),

@@ -122,3 +122,38 @@ fn predictions_do_not_depend_on_what_the_test_part_was_rated() -> Result<()> {
     ensure!(refused.contains("must not be learned from"), "{refused}");
     Ok(())
 }
+
+#[test]
+fn what_an_llm_foresees_of_items_is_judged_beside_that_of_other_items() -> Result<()> {
+    let installation = Installation::new()?;
+    let arms = "resamples = 200\narms = [\"features\", \"forecast\", \"misplaced\"]";
+    let one = SMALL.replace("[0.5, 1.0]", "[1.0]").replace("[1, 2]", "[1]");
+    installation.configure(&one.replace("resamples = 200", arms))?;
+    let path = installation.path();
+    // Each question takes the real model a second.
+    let items = std::fs::read_to_string(path.join("items.jsonl"))?;
+    let few: Vec<&str> = items.lines().take(30).collect();
+    std::fs::write(path.join("items.jsonl"), few.join("\n") + "\n")?;
+    let report = installation.json(&["eval", "--output", "out"])?;
+    let judged = report["shares"][0]["arms"].as_array().context("arms")?;
+    let names: Vec<&str> = judged.iter().filter_map(|arm| arm["arm"].as_str()).collect();
+    ensure!(names == ["features", "forecast", "misplaced"], "{names:?}");
+    let forecast = &judged[1];
+    ensure!(forecast["versus_shuffled"].is_object() && forecast["gain"].is_boolean(), "{forecast}");
+    let told = std::fs::read_to_string(path.join("out/forecasts.jsonl"))?;
+    ensure!(told.lines().count() == 30, "{told}");
+    for line in told.lines() {
+        let rating = number(&serde_json::from_str(line)?, "rating")?;
+        ensure!((1.0..=10.0).contains(&rating), "the form is enforced: {line}");
+    }
+    let found = predictions(&path.join("out"))?;
+    ensure!(found[0] != found[1] && found[1] != found[2], "forecasts changed nothing");
+
+    // What is known is not asked again, and what was cut off is.
+    std::fs::remove_file(path.join("out/share-1-seed-1.json"))?;
+    std::fs::write(path.join("out/forecasts.jsonl"), &told[..told.len() - 2])?;
+    let again = installation.json(&["eval", "--output", "out"])?;
+    ensure!(again == report, "the same forecasts gave another report");
+    ensure!(std::fs::read_to_string(path.join("out/forecasts.jsonl"))? == told);
+    Ok(())
+}

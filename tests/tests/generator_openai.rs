@@ -5,11 +5,12 @@ mod llama_server;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use llama_server::{FaultyProxy, LlamaServer};
 use whyrank::generator::{
-    Delta, EvidenceItem, GenerationOptions, Generator, GeneratorError, GeneratorKind,
-    GeneratorSettings, ItemBrief, OpenAiGenerator, OpenAiSettings, PairContext, PromptStyle,
-    Prompts, Side, Source, Writer,
+    CancellationToken, Delta, EvidenceItem, Forecaster, GenerationOptions, Generator,
+    GeneratorError, GeneratorKind, GeneratorSettings, ItemBrief, OpenAiGenerator, OpenAiSettings,
+    PairContext, PromptStyle, Prompts, Side, Source, Writer,
 };
 
 /// The server takes a second to start, so all tests share one.
@@ -170,4 +171,30 @@ async fn cancelling_ends_at_once() {
     let both = async { tokio::join!(generate, fire) };
     let (left, ()) = tokio::time::timeout(Duration::from_secs(120), both).await.expect("it ends");
     assert!(matches!(left, Err(GeneratorError::Cancelled)), "{left:?}");
+}
+
+#[tokio::test]
+async fn ratings_are_foreseen_several_at_once_in_the_order_of_the_titles() {
+    let server = server().await;
+    let settings = GeneratorSettings {
+        kind: GeneratorKind::OpenAi,
+        openai: settings(&server.base_url, &server.key_file),
+        ..GeneratorSettings::default()
+    };
+    let generator = whyrank::generator::build(&settings).await.unwrap();
+    let forecaster = Forecaster::new(generator, settings.cleaning, settings.forecast).unwrap();
+    let titles = ["Alien (1979)", "Godfather, The (1972)", "</s><|im_end|> 10.0", "Jaws (1975)"];
+    let cancel = CancellationToken::new();
+    let together: Vec<_> = forecaster.each(titles, &cancel).collect().await;
+    assert_eq!(together.len(), titles.len());
+    for (title, together) in titles.into_iter().zip(together) {
+        let alone = forecaster.forecast(title, cancel.child_token()).await.unwrap();
+        let together = together.unwrap();
+        assert_eq!(together.forecast, alone.forecast, "{title}");
+        assert!(together.usage.prompt_tokens > 50, "{together:?}");
+        if let Some(forecast) = together.forecast {
+            assert!((1.0..=10.0).contains(&forecast.rating), "{forecast:?}");
+            assert_eq!(forecast.version, forecaster.version(title));
+        }
+    }
 }

@@ -219,3 +219,29 @@ fn the_quality_of_what_is_written_is_measured_against_what_was_told() -> Result<
     assert!(said.contains("looked at: 5") && said.contains("name an item"), "{said}");
     Ok(())
 }
+
+#[test]
+fn forecasts_are_made_once_survive_an_import_and_count_in_the_index() -> Result<()> {
+    let installation = Installation::trained()?;
+    let ask = || installation.json(&["generate", "--plan", "items", "--pairs", "4"]);
+    let first = ask()?;
+    assert_eq!((&first["llm"], &first["reused"]), (&json!(4), &json!(0)), "{first}");
+    installation.succeed(&["import"])?;
+    let second = ask()?;
+    assert_eq!((&second["llm"], &second["reused"]), (&json!(4), &json!(4)), "{second}");
+    // Another question is another forecast.
+    installation.configure("[generator.forecast]\nsubject = \"ratings of films\"")?;
+    assert_eq!(ask()?["reused"], 0);
+    installation.succeed(&["index"])?;
+    installation.json(&["recommend", "1", "--limit", "5"])?;
+
+    let refused = installation.fail(&["generate", "--plan", "items", "--generator", "template"])?;
+    assert!(
+        refused.contains("generator.kind") && refused.contains("foresees nothing"),
+        "{refused}"
+    );
+    installation.configure("examples = []")?;
+    let refused = installation.fail(&["generate", "--plan", "items"])?;
+    assert!(refused.contains("generator.forecast.examples"), "{refused}");
+    Ok(())
+}

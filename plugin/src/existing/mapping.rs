@@ -240,7 +240,7 @@ mod tests {
             vectors: [("image".to_owned(), vec![1.0]), ("audio".to_owned(), vec![2.0])].into(),
             payload: payload.as_object().cloned().unwrap(),
         };
-        let statistics = Statistics { count: 2, mean_rating: Some(4.5), expected_rating: None };
+        let statistics = Statistics { count: 2, mean_rating: Some(4.5), ..Statistics::default() };
         let item = mapping().item(foreign.clone(), statistics, &PayloadSelection::All);
         assert_eq!(item.vectors, [("item".to_owned(), vec![1.0])].into());
         let expected = json!({

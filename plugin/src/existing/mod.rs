@@ -197,5 +197,8 @@ fn payload_of(statistics: Statistics) -> Payload {
     if let Some(expected) = statistics.expected_rating {
         payload.insert("expected_rating".to_owned(), serde_json::json!(expected));
     }
+    if let Some(forecast) = statistics.forecast {
+        payload.insert("forecast".to_owned(), serde_json::json!(forecast));
+    }
     payload
 }

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::embedded::{EmbeddedSettings, EmbeddedStore};
 use crate::id::ItemId;
-use crate::records::{self, ITEM_VECTOR, ItemRecord};
+use crate::records::{self, Forecast, ITEM_VECTOR, ItemRecord};
 use crate::store::{Ensured, PayloadIndex, PointVectors, Scroll, Search, VectorSelection};
 
 const FILMS: &str = "films";
@@ -77,6 +77,7 @@ fn record(id: u64, count: u64) -> ItemRecord {
             count,
             mean_rating: (count > 0).then_some(3.5),
             expected_rating: (count > 0).then_some(3.25),
+            forecast: (count > 0).then_some(Forecast { rating: 7.5, version: u32::MAX }),
         },
         vector: Some(vec![9.0, 9.0, 9.0]),
     }
@@ -142,8 +143,15 @@ async fn reads_searches_and_pages_give_item_records() {
 
     view.ensure(FILMS, &records::items_schema(3)).await.unwrap();
     view.upsert(FILMS, vec![record(3, 4).to_point()]).await.unwrap();
-    let rated =
-        expected(3, Statistics { count: 4, mean_rating: Some(3.5), expected_rating: Some(3.25) });
+    let rated = expected(
+        3,
+        Statistics {
+            count: 4,
+            mean_rating: Some(3.5),
+            expected_rating: Some(3.25),
+            forecast: Some(Forecast { rating: 7.5, version: u32::MAX }),
+        },
+    );
     let ids = [3.into(), 99.into(), 3.into()];
     let found = view.read(FILMS, &ids, &Selection::all()).await.unwrap();
     assert!(found[1].is_none() && found[0] == found[2]);

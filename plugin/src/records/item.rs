@@ -78,6 +78,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::records::Forecast;
 
     proptest! {
         #[test]
@@ -86,10 +87,12 @@ mod tests {
             attributes in prop::collection::btree_map(".*", ".*", 0..4),
             count in any::<u64>(), mean_rating in prop::option::of(-10.0_f32..10.0),
             expected_rating in prop::option::of(-10.0_f32..10.0),
+            forecast in prop::option::of((1.0_f32..10.0, any::<u32>())),
             vector in prop::option::of(prop::collection::vec(-10.0_f32..10.0, 1..4)),
         ) {
             let id = ItemId::from_external(&external_id);
-            let statistics = Statistics { count, mean_rating, expected_rating };
+            let forecast = forecast.map(|(rating, version)| Forecast { rating, version });
+            let statistics = Statistics { count, mean_rating, expected_rating, forecast };
             let record = ItemRecord { id, external_id, title, attributes, text, statistics, vector };
             prop_assert_eq!(ItemRecord::from_point(record.to_point()), Ok(record));
         }

@@ -48,6 +48,18 @@ pub struct Statistics {
     /// Of an item: what an average consumer is expected to rate it, which indexing finds out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_rating: Option<f32>,
+    /// Of an item: what an LLM foresees of its ratings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Forecast>,
+}
+
+/// What an LLM that is told an item's title foresees of how people rate it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// From 1 to 10, whatever the scale of the ratings.
+    pub rating: f32,
+    /// Digest of model, question and title: with the same ones nothing else would be said.
+    pub version: u32,
 }
 
 impl Statistics {
@@ -59,7 +71,7 @@ impl Statistics {
             sum += f64::from(rating);
         }
         let mean_rating = (count > 0).then(|| (sum / count as f64) as f32);
-        Self { count, mean_rating, expected_rating: None }
+        Self { count, mean_rating, ..Self::default() }
     }
 }
 
@@ -145,7 +157,7 @@ mod tests {
         let check = |ratings: &[f32], count: u64, mean_rating: Option<f32>| {
             assert_eq!(
                 Statistics::of(ratings.iter().copied()),
-                Statistics { count, mean_rating, expected_rating: None }
+                Statistics { count, mean_rating, ..Statistics::default() }
             );
         };
         check(&[], 0, None);

@@ -146,7 +146,7 @@ mod tests {
             attributes: [("occupation".to_owned(), "библиотекарь".to_owned())].into(),
             history: vec![HistoryEntry { item, rating: 3.6, time: 874_965_758 }],
             seen: vec![item, ItemId(9.into())],
-            statistics: Statistics { count: 1, mean_rating: Some(3.6), expected_rating: None },
+            statistics: Statistics { count: 1, mean_rating: Some(3.6), ..Statistics::default() },
             vector: Some(vec![0.1, -2.0]),
             taste: Some(StoredTaste { bias: 0.5, weights: vec![0.25, -1.0] }),
             posted: vec![Posted {

@@ -90,6 +90,7 @@ async fn write_pairs(
         storage: &runtime.storage,
         writer,
         settings: &settings,
+        forecast: &runtime.settings.generator.forecast,
         split: &runtime.settings.split,
         users: &[],
         progress: progress.as_ref(),

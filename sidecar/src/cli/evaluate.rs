@@ -1,6 +1,6 @@
 //! `whyrank eval`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,23 +10,25 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use sha2::{Digest, Sha256};
-use whyrank_plugin::HistoryEntry;
+use tokio_util::sync::CancellationToken;
+use whyrank_plugin::{Forecast, HistoryEntry};
 
 use super::data::read_dataset;
 use super::evaluation_tables::tables;
 use super::output::print;
-use super::runtime::Runtime;
+use super::runtime::{Runtime, generator_settings};
 use super::train::{interruptible, trainer};
 use crate::archive::TextArchive;
 use crate::config::{Settings, VectorSource};
 use crate::evaluation::{
-    EvaluationReport, FinishedRun, SplitKind, divide, page, read_answers, share_of, write_split,
+    EvaluationReport, FinishedRun, SplitKind, divide, forecasts, page, read_answers, share_of,
+    write_split,
 };
-use crate::generator::{GeneratorKind, Prompts};
+use crate::generator::{self, Forecaster, GeneratorKind, Prompts};
 use crate::import::{Dataset, ImportedInteraction};
 use crate::ingest::ingest;
 use crate::progress::Terminal;
-use crate::storage::Backend;
+use crate::storage::{Backend, Storage};
 use crate::training::Trainer;
 
 /// What `whyrank eval` was asked for.
@@ -53,7 +55,8 @@ pub(super) struct EvaluationArguments {
 /// What all runs of an evaluation share.
 struct Evaluation {
     settings: Settings,
-    kind: Option<GeneratorKind>,
+    kind: GeneratorKind,
+    forecasts: HashMap<String, Forecast>,
     training: Dataset,
     test: Vec<ImportedInteraction>,
     fingerprint: String,
@@ -68,7 +71,7 @@ pub(super) async fn evaluate(
     arguments: EvaluationArguments,
     json: bool,
 ) -> Result<()> {
-    let (progress, _) = interruptible();
+    let (progress, cancel) = interruptible();
     let (training, test) = parts(&settings, &arguments, &progress).await?;
     let test = some_of(test, settings.evaluation.maximum_test_pairs);
     if settings.evaluation.split == SplitKind::NewItems && arguments.test.is_none() {
@@ -94,9 +97,15 @@ pub(super) async fn evaluate(
         let path = arguments.texts.unwrap_or_else(|| folder.join("explanations.jsonl"));
         Some(Arc::new(TextArchive::open(&path)?))
     };
+    let foreseen = if kind == GeneratorKind::Template {
+        HashMap::new()
+    } else {
+        foresee(&settings, kind, &training, &folder, progress.as_ref(), &cancel).await?
+    };
     let evaluation = Evaluation {
         settings,
-        kind: Some(kind),
+        kind,
+        forecasts: foreseen,
         training,
         test,
         fingerprint,
@@ -122,6 +131,26 @@ pub(super) async fn evaluate(
     std::fs::write(&pictured, page(&report)?)
         .with_context(|| format!("writing {}", pictured.display()))?;
     print(json, &report, || format!("{}The report is in {}", tables(&report), path.display()))
+}
+
+/// What the LLM foresees of all items, if anything that is compared reads it.
+async fn foresee(
+    settings: &Settings,
+    kind: GeneratorKind,
+    training: &Dataset,
+    folder: &Path,
+    progress: &Terminal,
+    cancel: &CancellationToken,
+) -> Result<HashMap<String, Forecast>> {
+    if !settings.evaluation.arms.iter().any(|arm| arm.reads_forecasts()) {
+        return Ok(HashMap::new());
+    }
+    let weights = settings.open_weights()?;
+    let asked = generator_settings(settings, &weights, Some(kind))?;
+    let generator = generator::build(&asked).await.context("preparing the generator")?;
+    let forecaster = Forecaster::new(generator, asked.cleaning, asked.forecast)?;
+    let path = folder.join("forecasts.jsonl");
+    forecasts(&path, &training.items, &forecaster, progress, cancel).await
 }
 
 /// Whole consumers of the test part, at least one and as long as no more than this many pairs come of it: what a
@@ -267,11 +296,15 @@ impl Evaluation {
             let item = runtime.storage.item_id(&row.item)?;
             test.push((user, HistoryEntry { item, rating: row.rating, time: row.time }));
         }
-        let mut writer = runtime.writer(self.kind, None).await?;
+        self.tell_forecasts(&runtime.storage).await?;
+        let plan = &self.settings.evaluation;
+        // Loading an LLM takes seconds, and gigabytes of memory.
+        let asked = plan.arms.iter().any(|arm| arm.reads_explanations());
+        let kind = if asked { self.kind } else { GeneratorKind::Template };
+        let mut writer = runtime.writer(Some(kind), None).await?;
         if let Some(archive) = &self.archive {
             writer = writer.with_archive(archive.clone());
         }
-        let plan = &self.settings.evaluation;
         let outcome = trainer.compare(&test, &writer, &plan.arms, &plan.ordering, seed).await?;
         runtime.close().await?;
         *last = Some(trainer);
@@ -283,6 +316,18 @@ impl Evaluation {
             .with_context(|| format!("writing {}", path.display()))?;
         std::fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))?;
         Ok(run)
+    }
+
+    /// Puts the forecasts beside what is known of the items.
+    async fn tell_forecasts(&self, storage: &Storage) -> Result<()> {
+        if self.forecasts.is_empty() {
+            return Ok(());
+        }
+        let mut items = storage.all_items().await?;
+        for item in &mut items {
+            item.statistics.forecast = self.forecasts.get(&item.external_id).copied();
+        }
+        Ok(storage.write_items(&items).await?)
     }
 
     fn finished(&self, path: &Path) -> Result<Option<FinishedRun>> {

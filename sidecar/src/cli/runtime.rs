@@ -235,8 +235,7 @@ impl Runtime {
         kind: Option<GeneratorKind>,
         codes: Option<CodeMaker>,
     ) -> Result<PairWriter> {
-        let mut settings = generator_settings(&self.settings, &self.weights)?;
-        settings.kind = kind.unwrap_or(settings.kind);
+        let settings = generator_settings(&self.settings, &self.weights, kind)?;
         let generator = generator::build(&settings).await.context("preparing the generator")?;
         let writer = Arc::new(Writer::from_settings(generator, &settings)?);
         Ok(PairWriter::new(
@@ -255,12 +254,15 @@ impl Runtime {
     }
 }
 
-/// The generator's settings with `weights:NAME` replaced by the path of the fetched file.
+/// The generator's settings, of another kind if one is asked for, with `weights:NAME` replaced by the path
+/// of the fetched file.
 pub(super) fn generator_settings(
     settings: &Settings,
     weights: &Weights,
+    kind: Option<GeneratorKind>,
 ) -> Result<GeneratorSettings> {
     let mut settings = settings.generator.clone();
+    settings.kind = kind.unwrap_or(settings.kind);
     if let Some(name) = settings.mistralrs.model.strip_prefix(WEIGHTS_PREFIX) {
         let artifact = weights.manifest.artifact(name)?;
         let file = artifact.files.iter().find(|file| file.name.ends_with(".gguf"));

@@ -159,6 +159,7 @@ pub(super) async fn generate(
         storage: &runtime.storage,
         writer: &writer,
         settings: &plan,
+        forecast: &runtime.settings.generator.forecast,
         split: &runtime.settings.split,
         users: &arguments.users,
         progress: progress.as_ref(),

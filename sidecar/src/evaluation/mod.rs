@@ -1,6 +1,7 @@
 //! `whyrank eval`: whether explanations make predictions better, on the user's own data, with controls
 //! and intervals. What is judged is held apart before anything is learned or written.
 
+mod forecasts;
 mod page;
 mod paired;
 mod peers;
@@ -9,6 +10,7 @@ mod split;
 
 use serde::{Deserialize, Serialize};
 
+pub use forecasts::forecasts;
 pub use page::page;
 pub use paired::Versus;
 pub use peers::{PeerAnswers, PeerSummary, read_answers, write_split};

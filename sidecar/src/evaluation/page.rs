@@ -47,6 +47,8 @@ fn colour(arm: Arm) -> RGBColor {
         Arm::Positive => RGBColor(0, 158, 115),
         Arm::Negative => RGBColor(213, 94, 0),
         Arm::Both => RGBColor(0, 114, 178),
+        Arm::Forecast => RGBColor(0, 0, 0),
+        Arm::Misplaced => RGBColor(240, 228, 66),
         Arm::Shuffled => RGBColor(204, 121, 167),
         Arm::Template => RGBColor(230, 159, 0),
         Arm::Profile => RGBColor(86, 180, 233),

@@ -127,7 +127,7 @@ pub struct ArmSummary {
     pub auc_spread: Option<f64>,
     /// Against the features alone; none for these themselves.
     pub versus_features: Option<Versus>,
-    /// Against the shuffled explanations; none for these themselves.
+    /// Against the shuffled explanations, and of forecasts against the misplaced ones; none for these themselves.
     pub versus_shuffled: Option<Versus>,
     /// Against the template's texts; none for these themselves and where no LLM wrote.
     pub versus_template: Option<Versus>,
@@ -217,10 +217,11 @@ impl Summary<'_> {
             let (_, theirs) = all.iter().find(|(one, _)| *one == other && other != arm)?;
             self.common.versus(own, theirs, self.resampling)
         };
-        let (versus_features, versus_shuffled) = (versus(Arm::Features), versus(Arm::Shuffled));
+        let of_others = if arm == Arm::Forecast { Arm::Misplaced } else { Arm::Shuffled };
+        let (versus_features, versus_shuffled) = (versus(Arm::Features), versus(of_others));
         let (versus_template, versus_profile) = (versus(Arm::Template), versus(Arm::Profile));
         let controls = [&versus_shuffled, &versus_template, &versus_profile];
-        let explains = matches!(arm, Arm::Positive | Arm::Negative | Arm::Both);
+        let explains = matches!(arm, Arm::Positive | Arm::Negative | Arm::Both | Arm::Forecast);
         let controlled = explains && controls.iter().any(|control| control.is_some());
         let gain = versus_features.as_ref().filter(|_| controlled).map(|features| {
             let mut comparisons = vec![features];

@@ -13,6 +13,7 @@ mod clean;
 mod context;
 mod error;
 mod factory;
+mod forecast;
 #[cfg(feature = "mistralrs")]
 mod gguf;
 mod grounding;
@@ -42,6 +43,7 @@ pub use clean::{CleanPair, CleaningSettings};
 pub use context::{ConsumerBrief, Evidence, EvidenceItem, ItemBrief, PairContext, Statistics};
 pub use error::GeneratorError;
 pub use factory::build;
+pub use forecast::{ForecastExample, ForecastSettings, Forecaster, Foreseen};
 pub use meter::Meter;
 #[cfg(feature = "mistralrs")]
 pub use mistralrs::MistralrsGenerator;

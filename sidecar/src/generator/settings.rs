@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CleaningSettings, PromptStyle, ValidationSettings, WriterSettings};
+use super::{CleaningSettings, ForecastSettings, PromptStyle, ValidationSettings, WriterSettings};
 
 /// What writes explanations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -40,6 +40,8 @@ pub struct GeneratorSettings {
     pub validation: ValidationSettings,
     /// Attempts and sampling.
     pub writer: WriterSettings,
+    /// What is asked about items.
+    pub forecast: ForecastSettings,
 }
 
 /// A language model in this process.

@@ -15,8 +15,8 @@ use super::parse::sides;
 use super::review::{Review, review};
 use super::validation::Half;
 use super::{
-    Delta, Explanation, GenerationOptions, Generator, GeneratorIdentity, PromptStyle, Prompts,
-    Refusal, Side, Usage, Validator, template,
+    Delta, Explanation, ForecastSettings, Forecaster, GenerationOptions, Generator,
+    GeneratorIdentity, PromptStyle, Prompts, Refusal, Side, Usage, Validator, template,
 };
 use crate::spans;
 
@@ -108,6 +108,14 @@ impl Writer {
     /// Who writes.
     pub fn identity(&self) -> &GeneratorIdentity {
         self.generator.identity()
+    }
+
+    /// Foresees ratings of items with the same generator.
+    ///
+    /// # Errors
+    /// When it cannot, or the settings are no question.
+    pub fn forecaster(&self, settings: &ForecastSettings) -> Result<Forecaster, GeneratorError> {
+        Forecaster::new(self.generator.clone(), self.cleaning.clone(), settings.clone())
     }
 
     /// Version of the prompt templates.

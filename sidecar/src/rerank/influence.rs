@@ -22,6 +22,12 @@ impl Bound {
         Self { most, scale: 2.0 * (scale.like_from - scale.dislike_to) }
     }
 
+    /// A change of an expected rating that a text alone makes, drawn back to the bound.
+    pub(crate) fn shift(self, shift: f32) -> f32 {
+        let most = self.most * self.scale;
+        shift.clamp(-most, most)
+    }
+
     /// Whether it is switched off: a probability cannot move by more than 1.
     fn is_open(self) -> bool {
         self.most >= 1.0

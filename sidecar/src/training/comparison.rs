@@ -21,6 +21,7 @@ use whyrank_models::ranker::{
 };
 use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, Source, UserId};
 
+use super::expected::Forecasts;
 use super::faithfulness::Faithfulness;
 use super::known::{Example, Known, Learner, Population, Seen};
 use super::ordering::{Ordering, OrderingOutcome, OrderingSettings};
@@ -45,8 +46,12 @@ pub enum Arm {
     Negative,
     /// Both codes: the method.
     Both,
+    /// No code, and what an LLM foresees of how people rate the item.
+    Forecast,
     /// Both codes, each of another pair: what survives this is not reasoning.
     Shuffled,
+    /// No code, and each forecast that of another item: what survives this is not knowledge of the item.
+    Misplaced,
     /// Both codes, of the template's texts: what the evidence gives without an LLM's words. Only where an
     /// LLM writes the others.
     Template,
@@ -56,12 +61,14 @@ pub enum Arm {
 
 impl Arm {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Features,
         Self::Positive,
         Self::Negative,
         Self::Both,
+        Self::Forecast,
         Self::Shuffled,
+        Self::Misplaced,
         Self::Template,
         Self::Profile,
     ];
@@ -73,15 +80,27 @@ impl Arm {
             Self::Positive => "positive",
             Self::Negative => "negative",
             Self::Both => "both",
+            Self::Forecast => "forecast",
             Self::Shuffled => "shuffled",
+            Self::Misplaced => "misplaced",
             Self::Template => "template",
             Self::Profile => "profile",
         }
     }
 
+    /// Whether it needs what is written about pairs.
+    pub fn reads_explanations(self) -> bool {
+        matches!(self, Self::Positive | Self::Negative | Self::Both | Self::Shuffled)
+    }
+
+    /// Whether it needs what an LLM foresees of items.
+    pub fn reads_forecasts(self) -> bool {
+        matches!(self, Self::Forecast | Self::Misplaced)
+    }
+
     fn groups(self) -> InputGroups {
         let (positive, negative) = match self {
-            Self::Features => (false, false),
+            Self::Features | Self::Forecast | Self::Misplaced => (false, false),
             Self::Positive => (true, false),
             Self::Negative => (false, true),
             Self::Both | Self::Shuffled | Self::Template | Self::Profile => (true, true),
@@ -180,12 +199,14 @@ impl Trainer {
         ordering: &OrderingSettings,
         seed: u64,
     ) -> Result<ComparisonOutcome> {
-        let examples = self.gather(&self.population().await?, test)?;
+        let mut population = self.population().await?;
+        let forecasts = std::mem::take(&mut population.forecasts);
+        let examples = self.gather(&population, test)?;
         let items: HashMap<ItemId, ItemRecord> =
             self.storage.all_items().await?.into_iter().map(|item| (item.id, item)).collect();
         let codes = |texts: &[[String; 2]]| self.codes_of(texts, &examples, seed);
-        // The features alone need no text, which is most of the time that a comparison takes.
-        let texts = wanted.iter().any(|arm| *arm != Arm::Features);
+        // Most of the time that a comparison takes is that of texts.
+        let texts = wanted.iter().any(|arm| arm.reads_explanations());
         let (explained, written_by_llm) = if !texts {
             (vec![self.no_codes(); examples.pairs.len()], 0)
         } else {
@@ -214,6 +235,19 @@ impl Trainer {
         let usual = if texts { Some(explainer(&explained)?) } else { None };
         let mut arms = Vec::with_capacity(wanted.len());
         for arm in Arm::ALL.into_iter().filter(|arm| wanted.contains(arm)) {
+            let foreseen = if arm.reads_forecasts() {
+                if forecasts.is_empty() {
+                    continue;
+                }
+                population.forecasts = match arm {
+                    Arm::Misplaced => misplaced(&forecasts, seed),
+                    _ => forecasts.clone(),
+                };
+                Some(self.gather(&population, test)?)
+            } else {
+                None
+            };
+            let examples = foreseen.as_ref().unwrap_or(&examples);
             let (codes, own) = match (arm, &templates) {
                 (Arm::Template, None) => continue,
                 (Arm::Template, Some(templates)) => (templates, Some(explainer(templates)?)),
@@ -221,11 +255,11 @@ impl Trainer {
                 (Arm::Shuffled, _) => (&shuffled, None),
                 _ => (&explained, None),
             };
-            let (outcome, ranker) = self.run_arm(arm, &examples, codes, &actual, &liked, seed)?;
+            let (outcome, ranker) = self.run_arm(arm, examples, codes, &actual, &liked, seed)?;
             arms.push(outcome);
             if let Some(ordering) = &mut ordering {
                 let explainer = own.as_ref().or(usual.as_ref());
-                ordering.rerank(self, &examples, arm, &ranker, explainer, seed)?;
+                ordering.rerank(self, examples, arm, &ranker, explainer, seed)?;
             }
         }
         let validation_pairs = examples.pairs.iter().filter(|example| example.validation).count();
@@ -414,6 +448,15 @@ fn shuffled(codes: &[Codes], examples: &Examples, seed: u64) -> Vec<Codes> {
     learned.shuffle(&mut random);
     test.shuffle(&mut random);
     shuffled
+}
+
+/// The forecasts, each of another item.
+fn misplaced(forecasts: &Forecasts, seed: u64) -> Forecasts {
+    let mut items: Vec<ItemId> = forecasts.keys().copied().collect();
+    items.sort_unstable();
+    let mut ratings: Vec<f32> = items.iter().map(|item| forecasts[item]).collect();
+    ratings.shuffle(&mut StdRng::seed_from_u64(seed));
+    items.into_iter().zip(ratings).collect()
 }
 
 /// What stands in for explanations in the arm `profile`: the consumer's own profile with the latest

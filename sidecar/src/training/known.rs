@@ -19,6 +19,7 @@ use whyrank_models::taste::{Rated, Taste};
 use whyrank_plugin::{HistoryEntry, ItemId, Statistics, UserRecord};
 
 use super::Trainer;
+use super::expected::{ExpectedRatings, Forecasts, forecasts};
 use crate::cold_start::ColdStart;
 use crate::config::VectorSource;
 use crate::split::Divided;
@@ -38,6 +39,7 @@ pub(super) enum Seen {
 pub(super) struct Population {
     pub(super) people: Vec<Person>,
     vectors: Arc<HashMap<ItemId, Vec<f32>>>,
+    pub(super) forecasts: Forecasts,
     /// Of vectors that were learned here, so that they can forget a fold.
     learned: Option<(Factorisation, HashMap<ItemId, u32>)>,
     folder: ColdStart,
@@ -56,9 +58,9 @@ pub(super) struct Known {
     /// In the order of [`Population::people`].
     pub(super) learners: Vec<Learner>,
     vectors: Arc<HashMap<ItemId, Vec<f32>>>,
+    /// Of items that somebody rated.
     statistics: HashMap<ItemId, Statistics>,
-    /// What is known of an item that nobody rated.
-    unrated: Statistics,
+    expected: ExpectedRatings,
 }
 
 /// What is known of one consumer.
@@ -93,7 +95,8 @@ impl Known {
     /// The item's vector, and what ratings say of it; none for an item without a vector.
     pub(super) fn item(&self, id: ItemId) -> Option<(&[f32], Statistics)> {
         let vector = self.vectors.get(&id)?;
-        Some((vector, self.statistics.get(&id).copied().unwrap_or(self.unrated)))
+        let statistics = self.statistics.get(&id).copied().unwrap_or_default();
+        Some((vector, Statistics { expected_rating: self.expected.of(id), ..statistics }))
     }
 
     /// All items that have a vector, with it.
@@ -107,6 +110,7 @@ impl Trainer {
     pub(super) async fn population(&self) -> Result<Population> {
         let users = self.storage.all_users().await?;
         let items = self.storage.all_items().await?;
+        let forecasts = forecasts(&items);
         let vectors: HashMap<ItemId, Vec<f32>> =
             items.into_iter().filter_map(|item| Some((item.id, item.vector?))).collect();
         if vectors.is_empty() {
@@ -127,7 +131,7 @@ impl Trainer {
             Person { record: Arc::new(record), divided }
         });
         let people = people.collect();
-        Ok(Population { people, vectors: Arc::new(vectors), learned, folder, profiles })
+        Ok(Population { people, vectors: Arc::new(vectors), forecasts, learned, folder, profiles })
     }
 
     /// What is known without each fold, in their order, and last what the whole training part tells.
@@ -162,20 +166,17 @@ impl Trainer {
         for entry in histories.iter().flatten() {
             ratings.entry(entry.item).or_default().push(entry.rating);
         }
-        let expected = self.expected_ratings(histories.iter().map(Vec::as_slice))?;
-        let unrated = Statistics { expected_rating: expected.mean(), ..Statistics::default() };
+        let expected =
+            self.expected_ratings(histories.iter().map(Vec::as_slice), &population.forecasts)?;
         let statistics: HashMap<ItemId, Statistics> = ratings
             .into_iter()
-            .map(|(id, ratings)| {
-                let expected_rating = expected.of(id);
-                (id, Statistics { expected_rating, ..counted(Statistics::of(ratings)) })
-            })
+            .map(|(id, ratings)| (id, counted(Statistics::of(ratings))))
             .collect();
         let vectors = match seen {
             Seen::WithoutFold(_) => population.vectors_from(&histories)?,
             Seen::Training | Seen::Everything => population.vectors.clone(),
         };
-        let mut known = Known { learners: Vec::new(), vectors, statistics, unrated };
+        let mut known = Known { learners: Vec::new(), vectors, statistics, expected };
         for (row, (person, history)) in population.people.iter().zip(histories).enumerate() {
             let profile = population.profiles.as_ref().map(|table| table.row(row).to_vec());
             let learner = self.learner(population, &known, person, history, profile)?;

@@ -5,6 +5,7 @@
 mod codes;
 mod comparison;
 mod embeddings;
+mod expected;
 mod faithfulness;
 mod golden;
 mod index;

@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use whyrank_models::factorisation::{Factorisation, FactorisationData, Interaction};
-use whyrank_models::taste::expected_ratings;
-use whyrank_plugin::{HistoryEntry, ItemId, ItemRecord, UserRecord};
+use whyrank_plugin::{ItemId, ItemRecord, UserRecord};
 
 use super::{Trainer, item_text, user_text};
 use crate::config::VectorSource;
@@ -19,25 +18,6 @@ struct RowIds {
     fingerprint: String,
     /// The item of each row.
     items: Vec<ItemId>,
-}
-
-/// What an average consumer is expected to rate items.
-pub(super) struct ExpectedRatings {
-    items: HashMap<ItemId, f32>,
-    mean: Option<f32>,
-}
-
-impl ExpectedRatings {
-    /// The rating to expect of an item; of one without any, the mean of all. None if nobody rated
-    /// anything.
-    pub(super) fn of(&self, item: ItemId) -> Option<f32> {
-        self.items.get(&item).copied().or(self.mean)
-    }
-
-    /// The mean of all ratings.
-    pub(super) fn mean(&self) -> Option<f32> {
-        self.mean
-    }
 }
 
 /// What learning vectors used.
@@ -134,30 +114,6 @@ impl Trainer {
         );
         let rows = rows.items.into_iter().enumerate().map(|(row, item)| (item, row as u32));
         Ok((factorisation, rows.collect()))
-    }
-
-    /// What an average consumer is expected to rate each item, from these histories.
-    pub(super) fn expected_ratings<'a>(
-        &self,
-        histories: impl Iterator<Item = &'a [HistoryEntry]>,
-    ) -> Result<ExpectedRatings> {
-        let mut rows: HashMap<ItemId, u32> = HashMap::new();
-        let mut interactions = Vec::new();
-        let mut users = 0;
-        for (user, history) in histories.enumerate() {
-            users = user + 1;
-            for entry in history {
-                let next = rows.len() as u32;
-                let item = *rows.entry(entry.item).or_insert(next);
-                interactions.push(Interaction { user: user as u32, item, rating: entry.rating });
-            }
-        }
-        let settings = &self.settings.vectors.taste;
-        let expected = expected_ratings(&interactions, users, rows.len(), settings)?;
-        let sum: f64 = interactions.iter().map(|one| f64::from(one.rating)).sum();
-        let mean = (!interactions.is_empty()).then(|| (sum / interactions.len() as f64) as f32);
-        let items = rows.into_iter().map(|(item, row)| (item, expected[row as usize])).collect();
-        Ok(ExpectedRatings { items, mean })
     }
 
     /// The training part of every consumer's interactions, by row of the given lists.

@@ -131,7 +131,7 @@ pub(super) async fn generator(settings: &Settings, findings: &mut Findings) {
 
 /// Who wrote, what did, and why attempts were refused.
 async fn written(settings: &Settings) -> anyhow::Result<(String, Source, String)> {
-    let settings = generator_settings(settings, &settings.open_weights()?)?;
+    let settings = generator_settings(settings, &settings.open_weights()?, None)?;
     let generator = generator::build(&settings).await?;
     let writer = Writer::from_settings(generator, &settings)?;
     let film = |title: &str, rating: f32| EvidenceItem {
