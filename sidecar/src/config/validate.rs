@@ -110,6 +110,9 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "rerank.maximum_text_influence",
         "must be a number of 0 or more; 0 lets texts move no score",
     );
+    for (key, reason) in settings.generator.forecast.faults() {
+        check(false, &format!("generator.{key}"), reason);
+    }
     let audience = &settings.audience;
     for (key, number, most, of) in [
         ("audience.limit", audience.limit, audience.maximum_limit, "audience.maximum_limit"),
@@ -322,6 +325,10 @@ mod tests {
         check(
             "[store.existing_items]\ntitle = \"name\"\n",
             "line 1: store.existing_items: needs `store",
+        );
+        check(
+            "[generator.forecast]\nparallel = 0\n",
+            "line 2: generator.forecast.parallel: must be at least 1",
         );
         check("[audience]\nlimit = 0\n", "line 2: audience.limit: must be at least 1");
         check("[insights]\nepsilon = 0.0\n", "line 2: insights.epsilon: must be a number above 0");

@@ -65,6 +65,30 @@ impl Default for ForecastSettings {
     }
 }
 
+impl ForecastSettings {
+    /// What cannot be asked: keys below `generator`, with reasons.
+    pub fn faults(&self) -> Vec<(&'static str, &'static str)> {
+        let fits = |one: &ForecastExample| {
+            !one.title.trim().is_empty() && (1.0..=10.0).contains(&one.rating)
+        };
+        let checks = [
+            (
+                !self.subject.trim().is_empty(),
+                "forecast.subject",
+                "is empty: say whose ratings are foreseen, and of what",
+            ),
+            (
+                !self.examples.is_empty() && self.examples.iter().all(fits),
+                "forecast.examples",
+                "needs at least one, each with a title and a rating from 1 to 10",
+            ),
+            (self.parallel > 0, "forecast.parallel", "must be at least 1"),
+        ];
+        let faults = checks.into_iter().filter(|(fine, ..)| !fine);
+        faults.map(|(_, key, reason)| (key, reason)).collect()
+    }
+}
+
 /// Asks a generator for forecasts.
 pub struct Forecaster {
     generator: Arc<dyn Generator>,
@@ -96,23 +120,8 @@ impl Forecaster {
         if generator.identity().generator == TEMPLATE {
             return refuse("kind", "`template` foresees nothing: use `mistralrs` or `openai`");
         }
-        if settings.subject.trim().is_empty() {
-            return refuse(
-                "forecast.subject",
-                "is empty: say whose ratings are foreseen, and of what",
-            );
-        }
-        let fits = |one: &ForecastExample| {
-            !one.title.trim().is_empty() && (1.0..=10.0).contains(&one.rating)
-        };
-        if settings.examples.is_empty() || !settings.examples.iter().all(fits) {
-            return refuse(
-                "forecast.examples",
-                "needs at least one, each with a title and a rating from 1 to 10",
-            );
-        }
-        if settings.parallel == 0 {
-            return refuse("forecast.parallel", "must be at least 1");
+        if let Some((key, reason)) = settings.faults().into_iter().next() {
+            return refuse(key, reason);
         }
         Ok(Self { generator, cleaning, settings })
     }
