@@ -132,7 +132,9 @@ fn what_an_llm_foresees_of_items_is_judged_beside_that_of_other_items() -> Resul
     let path = installation.path();
     // Each question takes the real model a second.
     let items = std::fs::read_to_string(path.join("items.jsonl"))?;
-    let few: Vec<&str> = items.lines().take(30).collect();
+    let all: Vec<&str> = items.lines().collect();
+    // The last ones are those that have a plot, which the configuration wants.
+    let few = [&all[..26], &all[all.len() - 4..]].concat();
     std::fs::write(path.join("items.jsonl"), few.join("\n") + "\n")?;
     let report = installation.json(&["eval", "--output", "out"])?;
     let judged = report["shares"][0]["arms"].as_array().context("arms")?;
