@@ -28,6 +28,14 @@ fn settings(base_url: &str, key_file: &std::path::Path) -> OpenAiSettings {
     }
 }
 
+fn generator_settings(server: &LlamaServer) -> GeneratorSettings {
+    GeneratorSettings {
+        kind: GeneratorKind::OpenAi,
+        openai: settings(&server.base_url, &server.key_file),
+        ..GeneratorSettings::default()
+    }
+}
+
 fn pair() -> PairContext {
     PairContext {
         item: ItemBrief {
@@ -92,11 +100,7 @@ async fn streams_text_counts_tokens_and_repeats_for_a_seed() {
 #[tokio::test]
 async fn a_whole_explanation_is_written_and_checked() {
     let server = server().await;
-    let settings = GeneratorSettings {
-        kind: GeneratorKind::OpenAi,
-        openai: settings(&server.base_url, &server.key_file),
-        ..GeneratorSettings::default()
-    };
+    let settings = generator_settings(server);
     let generator = whyrank::generator::build(&settings).await.unwrap();
     let writer = Writer::from_settings(generator, &settings).unwrap();
     let written = writer.write(&pair(), 3, None, Default::default()).await.unwrap();
@@ -176,11 +180,7 @@ async fn cancelling_ends_at_once() {
 #[tokio::test]
 async fn ratings_are_foreseen_several_at_once_in_the_order_of_the_titles() {
     let server = server().await;
-    let settings = GeneratorSettings {
-        kind: GeneratorKind::OpenAi,
-        openai: settings(&server.base_url, &server.key_file),
-        ..GeneratorSettings::default()
-    };
+    let settings = generator_settings(server);
     let generator = whyrank::generator::build(&settings).await.unwrap();
     let forecaster = Forecaster::new(generator, settings.cleaning, settings.forecast).unwrap();
     let titles = ["Alien (1979)", "Godfather, The (1972)", "</s><|im_end|> 10.0", "Jaws (1975)"];

@@ -22,10 +22,10 @@ pub use settings::{ExistingAttribute, ExistingItemsSettings};
 
 use crate::filter::Filter;
 use crate::id::PointId;
-use crate::records::Statistics;
+use crate::records::{self, Statistics};
 use crate::store::{
-    CollectionSchema, Distance, Payload, PayloadSelection, Point, Selection, Store, StoreError,
-    StoreResult, VectorSchema, Vectors,
+    CollectionSchema, Distance, PayloadSelection, Point, Selection, Store, StoreError, StoreResult,
+    VectorSchema, Vectors,
 };
 
 /// The only vector of the statistics collection. No point has it; Qdrant wants a collection to have
@@ -141,7 +141,7 @@ impl ExistingItems {
         let points = statistics.into_iter().map(|(id, statistics)| Point {
             id,
             vectors: Vectors::new(),
-            payload: payload_of(statistics),
+            payload: records::payload_of(&statistics),
         });
         self.store.upsert(&self.statistics, points.collect()).await
     }
@@ -188,17 +188,4 @@ fn statistics_schema() -> CollectionSchema {
         vectors: [(NO_VECTOR.to_owned(), none)].into(),
         ..CollectionSchema::default()
     }
-}
-
-fn payload_of(statistics: Statistics) -> Payload {
-    let mut payload = Payload::new();
-    payload.insert("count".to_owned(), statistics.count.into());
-    payload.insert("mean_rating".to_owned(), serde_json::json!(statistics.mean_rating));
-    if let Some(expected) = statistics.expected_rating {
-        payload.insert("expected_rating".to_owned(), serde_json::json!(expected));
-    }
-    if let Some(forecast) = statistics.forecast {
-        payload.insert("forecast".to_owned(), serde_json::json!(forecast));
-    }
-    payload
 }

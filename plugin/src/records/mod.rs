@@ -122,7 +122,7 @@ fn schema<const V: usize, const P: usize>(
 }
 
 /// The payload that a record's serialisable part makes.
-fn payload_of(fields: &impl Serialize) -> Payload {
+pub(crate) fn payload_of(fields: &impl Serialize) -> Payload {
     match serde_json::to_value(fields) {
         Ok(Value::Object(payload)) => payload,
         other => unreachable!("the fields of a record serialise to an object, not {other:?}"),

@@ -128,7 +128,10 @@ impl Forecaster {
 
     /// What a forecast of this title is current by.
     pub fn version(&self, title: &str) -> u32 {
-        let told = self.told(title);
+        self.version_of(&self.told(title))
+    }
+
+    fn version_of(&self, told: &CleanPair) -> u32 {
         let ForecastSettings { subject, examples, .. } = &self.settings;
         let title = &told.item.title;
         let asked = serde_json::json!([self.generator.identity(), subject, examples, title]);
@@ -178,8 +181,8 @@ impl Forecaster {
         let generation = self.generator.generate(&prompt, &options, None, cancel).await;
         under_way.ended(generation.as_ref().map(|generation| generation.usage));
         let generation = generation?;
-        let forecast = number(&generation.text)
-            .map(|rating| Forecast { rating, version: self.version(title) });
+        let version = self.version_of(&pair);
+        let forecast = number(&generation.text).map(|rating| Forecast { rating, version });
         Ok(Foreseen { forecast, usage: generation.usage })
     }
 
@@ -224,5 +227,8 @@ mod tests {
         let refused =
             new(ForecastSettings::default()).err().expect("the template has read nothing");
         assert!(refused.to_string().contains("template"), "{refused}");
+        let nothing = ForecastSettings { subject: " ".into(), examples: Vec::new(), parallel: 0 };
+        assert_eq!(nothing.faults().len(), 3);
+        assert!(ForecastSettings::default().faults().is_empty());
     }
 }
