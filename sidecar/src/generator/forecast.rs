@@ -14,7 +14,9 @@ use super::clean::{CleanPair, CleaningSettings, short_hash};
 use super::context::{ItemBrief, PairContext};
 use super::error::GeneratorError;
 use super::meter::UnderWay;
-use super::{GenerationOptions, Generator, Prompt, PromptExample, Side, TEMPLATE, Usage};
+use super::{
+    Generation, GenerationOptions, Generator, Opening, Prompt, PromptExample, Side, TEMPLATE, Usage,
+};
 
 /// The answer: a number from 1 to 10 with one decimal.
 const PATTERN: &str = r"(10\.0|[1-9]\.[0-9])";
@@ -31,6 +33,9 @@ pub struct ForecastSettings {
     /// Things of this kind that everybody knows, with their ratings from 1 to 10. They show the form and the
     /// spread, so they should be far apart.
     pub examples: Vec<ForecastExample>,
+    /// Whether the numbers that the LLM might have said count beside the one it said, by their probability:
+    /// ratings bear that out better. For servers that tell no probabilities, or refuse to, the number said counts.
+    pub probabilities: bool,
     /// Questions to a server at once; at least 1. A model in this process is asked one after the other.
     pub parallel: usize,
 }
@@ -60,6 +65,7 @@ impl Default for ForecastSettings {
         Self {
             subject: "how people rate things on average".to_owned(),
             examples: examples.map(example).into(),
+            probabilities: true,
             parallel: 4,
         }
     }
@@ -132,9 +138,9 @@ impl Forecaster {
     }
 
     fn version_of(&self, told: &CleanPair) -> u32 {
-        let ForecastSettings { subject, examples, .. } = &self.settings;
-        let title = &told.item.title;
-        let asked = serde_json::json!([self.generator.identity(), subject, examples, title]);
+        let ForecastSettings { subject, examples, probabilities, .. } = &self.settings;
+        let asked = (self.generator.identity(), subject, examples, probabilities, &told.item.title);
+        let asked = serde_json::json!(asked);
         let digest = short_hash(asked.to_string().as_bytes(), 8);
         u32::from_str_radix(&digest, 16).expect("eight hexadecimal digits are a number of 32 bits")
     }
@@ -175,6 +181,7 @@ impl Forecaster {
         let options = GenerationOptions {
             max_tokens: MAX_TOKENS,
             pattern: Some(PATTERN.to_owned()),
+            openings: self.settings.probabilities,
             ..GenerationOptions::default()
         };
         let under_way = UnderWay::begin(&prompt, &options);
@@ -182,7 +189,7 @@ impl Forecaster {
         under_way.ended(generation.as_ref().map(|generation| generation.usage));
         let generation = generation?;
         let version = self.version_of(&pair);
-        let forecast = number(&generation.text).map(|rating| Forecast { rating, version });
+        let forecast = foreseen(&generation).map(|rating| Forecast { rating, version });
         Ok(Foreseen { forecast, usage: generation.usage })
     }
 
@@ -191,6 +198,32 @@ impl Forecaster {
         let item = ItemBrief { title: title.to_owned(), ..ItemBrief::default() };
         CleanPair::new(&PairContext { item, ..PairContext::default() }, &self.cleaning)
     }
+}
+
+/// The number that an answer tells.
+fn foreseen(generation: &Generation) -> Option<f32> {
+    if generation.openings.is_empty() {
+        number(&generation.text)
+    } else {
+        expected(&generation.openings)
+    }
+}
+
+/// The mean of the numbers that an answer might have begun with, by their probability, to a hundredth: a digit
+/// stands for the middle of the numbers that it begins. A single 1 may begin a 10 and tells nothing. None if the
+/// answer was more probably none of these numbers.
+fn expected(openings: &[Opening]) -> Option<f32> {
+    let (mut total, mut sum) = (0.0, 0.0);
+    for Opening { text, probability } in openings {
+        let number = match text.trim().parse::<u8>() {
+            Ok(10) => 10.0,
+            Ok(digit @ 2..=9) => f64::from(digit) + 0.5,
+            _ => continue,
+        };
+        total += probability;
+        sum += probability * number;
+    }
+    (total >= 0.5).then(|| ((sum / total * 100.0).round() / 100.0) as f32)
 }
 
 /// The number that an answer is, whatever stands behind it.
@@ -221,13 +254,34 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_might_have_been_said_count_by_their_probability() {
+        fn check(openings: &[(&str, f64)], expected: Option<f32>) {
+            let openings = openings.iter().map(|(text, probability)| Opening {
+                text: (*text).into(),
+                probability: *probability,
+            });
+            assert_eq!(super::expected(&openings.collect::<Vec<_>>()), expected);
+        }
+        check(&[("7", 0.6), ("8", 0.2), (" 4", 0.1), ("1", 0.1)], Some(7.39));
+        check(&[("10", 0.5), ("9", 0.5)], Some(9.75));
+        check(&[("The", 0.6), ("7", 0.4)], None);
+        check(&[("1", 0.9), ("70", 0.1)], None);
+        check(&[], None);
+    }
+
+    #[test]
     fn what_cannot_foresee_is_refused_with_the_setting() {
         let template = || Arc::new(TemplateGenerator::default());
         let new = |settings| Forecaster::new(template(), CleaningSettings::default(), settings);
         let refused =
             new(ForecastSettings::default()).err().expect("the template has read nothing");
         assert!(refused.to_string().contains("template"), "{refused}");
-        let nothing = ForecastSettings { subject: " ".into(), examples: Vec::new(), parallel: 0 };
+        let nothing = ForecastSettings {
+            subject: " ".into(),
+            examples: Vec::new(),
+            parallel: 0,
+            ..ForecastSettings::default()
+        };
         assert_eq!(nothing.faults().len(), 3);
         assert!(ForecastSettings::default().faults().is_empty());
     }

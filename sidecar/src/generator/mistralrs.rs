@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use mistralrs::{
     Constraint, GgufModelBuilder, Model, ModelBuilder, RequestBuilder, Response, SamplingParams,
-    TextMessageRole,
+    TextMessageRole, TopLogprob,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc};
@@ -23,7 +23,10 @@ use tokio_util::sync::CancellationToken;
 use super::error::GeneratorError;
 use super::sampling::SeededSampling;
 use super::settings::MistralrsSettings;
-use super::{Delta, Generation, GenerationOptions, Generator, GeneratorIdentity, Prompt, Usage};
+use super::{
+    Delta, Generation, GenerationOptions, Generator, GeneratorIdentity, OPENINGS, Opening, Prompt,
+    Usage,
+};
 
 /// A loaded language model.
 pub struct MistralrsGenerator {
@@ -231,6 +234,7 @@ impl Generator for MistralrsGenerator {
         let mut stream = self.model.stream_chat_request(request).await.map_err(failed)?;
         let mut text = String::new();
         let mut first_token = None;
+        let mut openings = Vec::new();
         loop {
             // Dropping the stream makes the engine end the sequence at its next token.
             let response = tokio::select! {
@@ -247,9 +251,12 @@ impl Generator for MistralrsGenerator {
                 }
             };
             let first = *first_token.get_or_insert_with(Instant::now);
-            let choice = chunk.choices.into_iter().next();
-            let (piece, finish) =
-                choice.map_or((None, None), |choice| (choice.delta.content, choice.finish_reason));
+            let Some(choice) = chunk.choices.into_iter().next() else { continue };
+            if options.openings && openings.is_empty() {
+                openings =
+                    choice.logprobs.map(|told| probable(told.top_logprobs)).unwrap_or_default();
+            }
+            let (piece, finish) = (choice.delta.content, choice.finish_reason);
             if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
                 text.push_str(&piece);
                 if let Some(deltas) = &deltas {
@@ -267,6 +274,7 @@ impl Generator for MistralrsGenerator {
                 return Ok(Generation {
                     text,
                     truncated: finish == "length",
+                    openings,
                     usage: Usage {
                         prompt_tokens: counted.prompt_tokens as u64,
                         completion_tokens: counted.completion_tokens as u64,
@@ -290,12 +298,15 @@ impl MistralrsGenerator {
         }
         request =
             request.add_message(TextMessageRole::User, &prompt.user).set_sampling(SamplingParams {
-                // The engine always takes the most probable token: sampling, if any, is done before it.
-                temperature: Some(0.0),
+                // The engine always takes the most probable token: sampling, if any, is done before it. But
+                // mistralrs 0.8.1 knows probabilities only where it samples itself.
+                temperature: Some(if options.openings { 1.0 } else { 0.0 }),
                 max_len: Some(options.max_tokens as usize),
                 ..SamplingParams::neutral()
             });
-        if options.temperature > 0.0 {
+        if options.openings {
+            request = request.return_logprobs(true).set_sampler_topn_logprobs(OPENINGS.into());
+        } else if options.temperature > 0.0 {
             request = request.add_logits_processor(Arc::new(SeededSampling {
                 seed: options.seed,
                 temperature: options.temperature,
@@ -303,12 +314,20 @@ impl MistralrsGenerator {
             }));
         }
         match &options.pattern {
-            Some(pattern) if self.enforce_format => {
+            Some(pattern) if self.enforce_format && !options.openings => {
                 request.set_constraint(Constraint::Regex(pattern.clone()))
             }
             _ => request,
         }
     }
+}
+
+/// The tokens beside which the engine took its first one. Its logarithms have the base 10.
+fn probable(tokens: Vec<TopLogprob>) -> Vec<Opening> {
+    let opening = |token: TopLogprob| {
+        Some(Opening { text: token.bytes?, probability: 10_f64.powf(f64::from(token.logprob)) })
+    };
+    tokens.into_iter().filter_map(opening).filter(|opening| opening.probability > 0.0).collect()
 }
 
 fn unexpected(response: Response) -> String {

@@ -85,6 +85,19 @@ async fn a_seed_repeats_its_text_and_another_differs() {
     assert_eq!(model.identity().version, "b179c9523d0e");
 }
 
+/// mistralrs 0.8.1 tells logarithms of the base 10, and none that are any where it does not sample.
+#[tokio::test]
+async fn openings_are_probabilities_and_the_same_each_time() {
+    let (model, pair) = (model().await, pair("Alien (1979)", "", "Sci-Fi"));
+    let asked = GenerationOptions { openings: true, ..options(0.0, 0) };
+    let one = generate(&*model, &pair, &asked).await.openings;
+    let total: f64 = one.iter().map(|opening| opening.probability).sum();
+    assert!(one.len() > 1 && (0.5..1.001).contains(&total), "{one:?}");
+    assert_eq!(generate(&*model, &pair, &asked).await.openings, one);
+    let unasked = generate(&*model, &pair, &options(0.0, 0)).await.openings;
+    assert_eq!(unasked, []);
+}
+
 #[tokio::test]
 async fn the_format_is_enforced() {
     let generation = generate(

@@ -114,11 +114,21 @@ pub struct GenerationOptions {
     pub max_tokens: u32,
     /// Regular expression that the whole answer matches. A generator that cannot enforce it ignores it.
     pub pattern: Option<String>,
+    /// Whether to tell what the answer might have begun with instead. Some generators then draw the text at
+    /// temperature 1, whatever else is asked for, and without `pattern`.
+    pub openings: bool,
 }
 
 impl Default for GenerationOptions {
     fn default() -> Self {
-        Self { seed: 0, temperature: 0.0, min_probability: 0.1, max_tokens: 120, pattern: None }
+        Self {
+            seed: 0,
+            temperature: 0.0,
+            min_probability: 0.1,
+            max_tokens: 120,
+            pattern: None,
+            openings: false,
+        }
     }
 }
 
@@ -129,9 +139,23 @@ pub struct Generation {
     pub text: String,
     /// Whether the text ended because the token limit was reached.
     pub truncated: bool,
+    /// The most probable first tokens, if they were asked for and the generator knows them.
+    pub openings: Vec<Opening>,
     /// Cost of the text.
     pub usage: Usage,
 }
+
+/// A token that an answer might have begun with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The token's text.
+    pub text: String,
+    /// From 0 to 1.
+    pub probability: f64,
+}
+
+/// How many openings are told: as many as servers allow.
+const OPENINGS: u8 = 20;
 
 /// What generating cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

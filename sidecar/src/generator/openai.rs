@@ -1,12 +1,13 @@
 //! A language model behind any server with an OpenAI-compatible interface.
 
+use std::future::{Ready, ready};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
-use async_openai::middleware::{ReqwestService, retry::OpenAIRetryLayer};
+use async_openai::middleware::{HttpRequestFactory, ReqwestService, retry::OpenAIRetryLayer};
 use async_openai::types::chat::{
     ChatCompletionRequestAssistantMessage, ChatCompletionRequestMessage,
     ChatCompletionRequestSystemMessage, ChatCompletionRequestUserMessage,
@@ -17,10 +18,14 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
+use tower::retry::Policy;
 
 use super::error::GeneratorError;
 use super::settings::OpenAiSettings;
-use super::{Delta, Generation, GenerationOptions, Generator, GeneratorIdentity, Prompt, Usage};
+use super::{
+    Delta, Generation, GenerationOptions, Generator, GeneratorIdentity, OPENINGS, Opening, Prompt,
+    Usage,
+};
 use whyrank_plugin::secret::Secret;
 
 /// Statuses by which a server says that it does not take this one request.
@@ -103,6 +108,8 @@ impl OpenAiGenerator {
             seed: Some((options.seed & (i64::MAX as u64)) as i64),
             max_tokens: (!self.settings.new_token_limit).then_some(options.max_tokens),
             max_completion_tokens: self.settings.new_token_limit.then_some(options.max_tokens),
+            logprobs: options.openings.then_some(true),
+            top_logprobs: options.openings.then_some(OPENINGS),
             stream: Some(true),
             stream_options: Some(ChatCompletionStreamOptions {
                 include_usage: Some(true),
@@ -126,8 +133,12 @@ impl OpenAiGenerator {
             .create_stream(self.request(prompt, options))
             .await
             .map_err(failed)?;
-        let mut generation =
-            Generation { text: String::new(), truncated: false, usage: Usage::default() };
+        let mut generation = Generation {
+            text: String::new(),
+            truncated: false,
+            openings: Vec::new(),
+            usage: Usage::default(),
+        };
         let mut first_token = None;
         let mut finished = false;
         while let Some(chunk) = stream.next().await {
@@ -137,6 +148,15 @@ impl OpenAiGenerator {
                 generation.usage.completion_tokens = u64::from(counted.completion_tokens);
             }
             let Some(choice) = chunk.choices.into_iter().next() else { continue };
+            if options.openings && generation.openings.is_empty() {
+                let told = choice.logprobs.and_then(|told| told.content?.into_iter().next());
+                generation.openings.extend(
+                    told.into_iter().flat_map(|first| first.top_logprobs).map(|one| Opening {
+                        text: one.token,
+                        probability: f64::from(one.logprob).exp(),
+                    }),
+                );
+            }
             if let Some(piece) = choice.delta.content.filter(|piece| !piece.is_empty()) {
                 first_token.get_or_insert_with(Instant::now);
                 generation.text.push_str(&piece);
@@ -207,11 +227,39 @@ impl Generator for OpenAiGenerator {
 fn client(settings: &OpenAiSettings, key: &Secret) -> Client<OpenAIConfig> {
     let service = ServiceBuilder::new()
         .layer(OpenAIRetryLayer::new(settings.retries))
+        .retry(BrokenConnections { retries: settings.retries })
         .service(ReqwestService::default());
     let config = OpenAIConfig::default()
         .with_api_base(settings.base_url.trim_end_matches('/'))
         .with_api_key(key.expose());
     Client::with_config(config).with_http_service(service)
+}
+
+/// Asks again where a connection broke before the answer began: a server may close one that was idle at any
+/// time, and the layer above tries again only where none came about.
+#[derive(Clone)]
+struct BrokenConnections {
+    /// How often still.
+    retries: usize,
+}
+
+impl<Answer> Policy<HttpRequestFactory, Answer, OpenAIError> for BrokenConnections {
+    type Future = Ready<()>;
+
+    fn retry(
+        &mut self,
+        _: &mut HttpRequestFactory,
+        result: &mut Result<Answer, OpenAIError>,
+    ) -> Option<Ready<()>> {
+        let Err(OpenAIError::Reqwest(error)) = result else { return None };
+        let broke = error.is_request() && !error.is_connect() && !error.is_timeout();
+        self.retries = self.retries.checked_sub(1).filter(|_| broke)?;
+        Some(ready(()))
+    }
+
+    fn clone_request(&mut self, request: &HttpRequestFactory) -> Option<HttpRequestFactory> {
+        Some(request.clone())
+    }
 }
 
 fn api_key(settings: &OpenAiSettings) -> Result<Secret, GeneratorError> {
@@ -270,6 +318,55 @@ mod tests {
             |settings| settings.api_key_file = Some("/nowhere/key".into()),
             "openai.api_key_file",
         );
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_before_the_answer_is_tried_again() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let chunk = r#"{"id":"1","object":"chat.completion.chunk","created":1,"model":"any","choices":[{"index":0,"delta":{"content":"7.2"},"finish_reason":"stop","logprobs":{"content":[{"token":"7","logprob":-0.7,"bytes":null,"top_logprobs":[{"token":"7","logprob":-0.6931472,"bytes":null}]}]}}]}"#;
+            let events = format!("data: {chunk}\n\ndata: [DONE]\n\n");
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n";
+            let answer = format!("{head}content-length: {}\r\n\r\n{events}", events.len());
+            for connection in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let read = stream.read(&mut [0; 16_384]).await.unwrap();
+                assert!(read > 0, "a question came");
+                // The first two are closed without a word.
+                if connection == 2 {
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    return;
+                }
+            }
+        });
+        let ask = async |retries| {
+            let settings = OpenAiSettings { base_url: base_url.clone(), retries, ..settings() };
+            let pair = crate::generator::clean::CleanPair::new(
+                &crate::generator::PairContext::default(),
+                &crate::generator::CleaningSettings::default(),
+            );
+            let prompt = Prompt {
+                system: String::new(),
+                examples: Vec::new(),
+                user: "\"Alien\"".into(),
+                side: crate::generator::Side::Both,
+                pair: &pair,
+            };
+            let options = GenerationOptions { openings: true, ..GenerationOptions::default() };
+            let generator = OpenAiGenerator::new(&settings).unwrap();
+            generator.generate(&prompt, &options, None, CancellationToken::new()).await
+        };
+        let error = ask(0).await.unwrap_err();
+        assert!(matches!(error, GeneratorError::Server { .. }), "{error}");
+        let generation = ask(1).await.unwrap();
+        assert_eq!(generation.text, "7.2");
+        let [opening] = &generation.openings[..] else { panic!("{generation:?}") };
+        assert!(opening.text == "7" && (opening.probability - 0.5).abs() < 1e-6, "{opening:?}");
+        server.await.unwrap();
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Generator for TemplateGenerator {
             let sent = deltas.send(Delta::Text(text.clone())).await;
             sent.map_err(|_| GeneratorError::Cancelled)?;
         }
-        Ok(Generation { text, truncated: false, usage: Usage::default() })
+        Ok(Generation { text, truncated: false, openings: Vec::new(), usage: Usage::default() })
     }
 }
 

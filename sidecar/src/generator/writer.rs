@@ -239,6 +239,7 @@ impl Writer {
                 min_probability: self.settings.min_probability,
                 max_tokens,
                 pattern: Some(side.pattern()),
+                openings: false,
             };
             let span = spans::generation(self.generator.identity(), *side, &options);
             let under_way = UnderWay::begin(&prompt, &options);

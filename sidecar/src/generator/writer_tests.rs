@@ -50,7 +50,7 @@ impl Generator for Scripted {
             prompt_seconds: 2.0,
             completion_seconds: 1.0,
         };
-        Ok(Generation { text, truncated: false, usage })
+        Ok(Generation { text, truncated: false, openings: Vec::new(), usage })
     }
 }
 
