@@ -34,7 +34,8 @@ pub struct ForecastSettings {
     /// spread, so they should be far apart.
     pub examples: Vec<ForecastExample>,
     /// Whether the numbers that the LLM might have said count beside the one it said, by their probability:
-    /// ratings bear that out better. For servers that tell no probabilities, or refuse to, the number said counts.
+    /// ratings bear that out better. Where a server tells no probabilities the number said counts; for one that
+    /// refuses the question, this must be false.
     pub probabilities: bool,
     /// Questions to a server at once; at least 1. A model in this process is asked one after the other.
     pub parallel: usize,
