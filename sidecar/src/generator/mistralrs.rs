@@ -327,7 +327,7 @@ fn probable(tokens: Vec<TopLogprob>) -> Vec<Opening> {
     let opening = |token: TopLogprob| {
         Some(Opening { text: token.bytes?, probability: 10_f64.powf(f64::from(token.logprob)) })
     };
-    tokens.into_iter().filter_map(opening).filter(|opening| opening.probability > 0.0).collect()
+    tokens.into_iter().filter_map(opening).collect()
 }
 
 fn unexpected(response: Response) -> String {
