@@ -2,17 +2,19 @@
 //! clients, HTTP/1.1 and HTTP/2 on one port, certificates that can be replaced while serving, and a
 //! graceful end.
 
+mod lingering;
+
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, Version, header};
-use axum::middleware::Next;
+use axum::middleware::{AddExtension, Next};
 use axum::response::Response;
+use axum::{Extension, Router};
 use axum_server::Handle;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
@@ -23,11 +25,17 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
+
+use lingering::{Lingering, Unread};
 
 /// Seconds that a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Unanswered seconds after which a silent connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Time for which a client may send on after it was told that it sends too much.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// Time after which a connection ends whose client takes nothing of an answer: who asks for much and reads
 /// none of it would keep its place for ever.
@@ -199,12 +207,15 @@ pub async fn serve(
 struct Connections;
 
 impl<S> Accept<TcpStream, S> for Connections {
-    type Stream = TcpStream;
-    type Service = S;
-    type Future = std::future::Ready<std::io::Result<(TcpStream, S)>>;
+    type Stream = Lingering<TcpStream>;
+    type Service = AddExtension<S, Unread>;
+    type Future = std::future::Ready<std::io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        std::future::ready(set_up(&stream).map(|()| (stream, service)))
+        let unread = Unread::default();
+        let service = Extension(unread.clone()).layer(service);
+        let stream = set_up(&stream).map(|()| Lingering::new(stream, unread, LINGER));
+        std::future::ready(stream.map(|stream| (stream, service)))
     }
 }
 
@@ -218,12 +229,18 @@ fn set_up(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// A body that was too large or too slow is not read to its end, so that its connection cannot be used again. Clients
-/// of HTTP/1 are told so, or what they send next over it would be lost.
-async fn close_unread(request: Request, next: Next) -> Response {
+/// of HTTP/1 are told so, or what they send next over it would be lost; what they still send is discarded, see
+/// [`Lingering`].
+async fn close_unread(
+    Extension(unread): Extension<Unread>,
+    request: Request,
+    next: Next,
+) -> Response {
     let one_at_a_time = request.version() < Version::HTTP_2;
     let mut response = next.run(request).await;
-    let unread = [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::REQUEST_TIMEOUT];
-    if one_at_a_time && unread.contains(&response.status()) {
+    let leave_unread = [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::REQUEST_TIMEOUT];
+    if one_at_a_time && leave_unread.contains(&response.status()) {
+        unread.left();
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -241,6 +258,8 @@ fn tune(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::To
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     /// Writes a new certificate and its key into a folder.
@@ -279,9 +298,34 @@ mod tests {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let _client = TcpStream::connect(address).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
-        let (stream, ()) = Connections.accept(accepted, ()).await.unwrap();
-        let told = socket2::SockRef::from(&stream);
+        set_up(&accepted).unwrap();
+        let told = socket2::SockRef::from(&accepted);
         assert_eq!(told.tcp_user_timeout().unwrap(), Some(UNTAKEN));
-        assert!(stream.nodelay().unwrap());
+        assert!(accepted.nodelay().unwrap());
+    }
+
+    /// Regression: the connection was closed with bytes unread, so that a client that was still writing saw
+    /// it break in place of the answer.
+    #[tokio::test]
+    async fn who_sends_too_much_is_told_so_even_if_it_reads_nothing_before_it_has_sent_it() {
+        // More than the buffers of both ends hold.
+        const SENT: usize = 64 << 20;
+        let (listener, address) = listen("127.0.0.1:0").unwrap();
+        let router = Router::new()
+            .route("/", axum::routing::post(|_: axum::body::Bytes| async {}))
+            .layer(axum::extract::DefaultBodyLimit::max(1_000));
+        let shutdown = CancellationToken::new();
+        let server = serve(listener, router, None, shutdown.clone(), Duration::ZERO);
+        let server = tokio::spawn(server);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {SENT}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&vec![b'x'; SENT]).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        shutdown.cancel();
+        server.await.unwrap().unwrap();
     }
 }

@@ -131,21 +131,24 @@ fn only_pairs_that_all_runs_predicted_are_compared_each_with_itself() {
 /// What beats features and the shuffled control but not the plain text is no gain.
 #[test]
 fn a_gain_beats_every_control() {
-    let error = |best: Arm| {
+    let error = |judged: Arm, best: Arm| {
         move |arm: Arm, _: usize| match arm {
-            Arm::Both => 0.5,
             arm if arm == best => 0.4,
+            arm if arm == judged => 0.5,
             _ => 1.0,
         }
     };
-    let of = |best: Arm| {
-        let runs: Vec<_> = (1..3).map(|seed| run(seed, error(best))).collect();
-        arm(&report(&runs, &[]), Arm::Both).gain
+    let gain = |judged: Arm, best: Arm| {
+        let runs: Vec<_> = (1..3).map(|seed| run(seed, error(judged, best))).collect();
+        arm(&report(&runs, &[]), judged).gain
     };
+    let of = |best: Arm| gain(Arm::Both, best);
     assert_eq!(of(Arm::Both), Some(true));
     assert_eq!(of(Arm::Profile), Some(false));
     assert_eq!(of(Arm::Template), Some(false));
     assert_eq!(of(Arm::Positive), Some(true), "which is no control");
+    assert_eq!(of(Arm::Misplaced), Some(true), "which controls forecasts");
+    assert_eq!(gain(Arm::Forecast, Arm::Misplaced), Some(false));
 }
 
 fn arm(report: &EvaluationReport, arm: Arm) -> &ArmSummary {
