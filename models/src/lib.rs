@@ -10,6 +10,7 @@ mod network;
 pub mod onnx;
 pub mod progress;
 pub mod ranker;
+pub mod side_information;
 pub mod taste;
 #[cfg(test)]
 mod testing;

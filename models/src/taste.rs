@@ -20,6 +20,8 @@ use crate::network::check;
 pub struct TasteSettings {
     /// As many ratings of the average pull an item's expected rating to the mean of all ratings.
     pub item_damping: f64,
+    /// As many well-known items of the average pull what an attribute says of items' ratings to zero.
+    pub attribute_damping: f64,
     /// As many ratings of the average pull a consumer's deviation to zero.
     pub user_damping: f64,
     /// Pull of a taste to zero, in ratings of one direction.
@@ -30,7 +32,13 @@ pub struct TasteSettings {
 
 impl Default for TasteSettings {
     fn default() -> Self {
-        Self { item_damping: 3.0, user_damping: 5.0, ridge: 5.0, rounds: 10 }
+        Self {
+            item_damping: 3.0,
+            attribute_damping: 5.0,
+            user_damping: 5.0,
+            ridge: 5.0,
+            rounds: 10,
+        }
     }
 }
 
@@ -38,6 +46,7 @@ impl TasteSettings {
     fn check(&self) -> Result<()> {
         let pulls = [
             ("item_damping", self.item_damping),
+            ("attribute_damping", self.attribute_damping),
             ("user_damping", self.user_damping),
             ("ridge", self.ridge),
         ];

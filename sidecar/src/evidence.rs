@@ -44,10 +44,18 @@ fn tellable(user: &UserRecord, item: ItemId, before: Option<i64>) -> Vec<&Histor
     entries
 }
 
-/// The attribute values of an item one by one: lists are kept joined by commas in the store.
+/// The attributes of an item one by one, each with its label: lists are kept joined by commas in the store.
+pub(crate) fn attribute_values(
+    attributes: &BTreeMap<String, String>,
+) -> impl Iterator<Item = (&str, &str)> {
+    let all = attributes
+        .iter()
+        .flat_map(|(label, joined)| joined.split(", ").map(move |value| (label.as_str(), value)));
+    all.filter(|(_, value)| !value.is_empty())
+}
+
 fn values(attributes: &BTreeMap<String, String>) -> Vec<String> {
-    let all = attributes.values().flat_map(|value| value.split(", "));
-    all.filter(|value| !value.is_empty()).map(str::to_owned).collect()
+    attribute_values(attributes).map(|(_, value)| value.to_owned()).collect()
 }
 
 /// Gathers everything the generator is told of a pair.

@@ -49,6 +49,9 @@ pub struct RankerSettings {
     pub like_weight: f64,
     /// Which input groups the network may see; the others are held at their training mean.
     pub groups: InputGroups,
+    /// Networks that are trained from different starts; the one that does best on the validation part is
+    /// kept, for some starts end far from what others find.
+    pub starts: usize,
     /// The training loop.
     pub training: TrainingSettings,
 }
@@ -61,6 +64,7 @@ impl Default for RankerSettings {
             dropout: 0.2,
             like_weight: 1.0,
             groups: InputGroups::default(),
+            starts: 3,
             training: TrainingSettings::default(),
         }
     }
@@ -71,6 +75,9 @@ impl RankerSettings {
         let fault = |name, value: String, reason| Err(Error::Setting { name, value, reason });
         if self.history_length == 0 {
             return fault("history_length", "0".into(), "the attention needs room for one item");
+        }
+        if self.starts == 0 {
+            return fault("starts", "0".into(), "at least one network is needed");
         }
         if self.hidden.contains(&0) {
             return fault("hidden", format!("{:?}", self.hidden), "a layer needs a width above 0");

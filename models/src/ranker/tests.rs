@@ -24,6 +24,7 @@ fn settings() -> RankerSettings {
     RankerSettings {
         history_length: HISTORY,
         hidden: [32, 16],
+        starts: 1,
         training: TrainingSettings { epochs: 6, batch: 64, ..Default::default() },
         ..Default::default()
     }
@@ -89,6 +90,21 @@ fn examples(seed: u64, count: usize) -> (RankerExamples, Vec<Example>) {
 
 fn train(settings: &RankerSettings) -> TrainedRanker {
     TrainedRanker::train(&examples(1, 1500).0, &examples(2, 300).0, settings, &Silent).unwrap()
+}
+
+#[test]
+fn of_several_starts_the_one_that_validates_best_is_kept() {
+    let (training, validation) = (examples(1, 600).0, examples(2, 200).0);
+    let best = |start: u64, starts: usize| {
+        let mut settings = RankerSettings { starts, ..settings() };
+        settings.training.seed = settings.training.seed.wrapping_add(start << 32);
+        let trained = TrainedRanker::train(&training, &validation, &settings, &Silent).unwrap();
+        trained.report().training.best
+    };
+    let alone: Vec<f64> = (0..3).map(|start| best(start, 1)).collect();
+    let least = alone.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(alone.iter().any(|one| *one > least), "starts differ: {alone:?}");
+    assert_eq!(best(0, 3), least, "{alone:?}");
 }
 
 /// A ranker trained once for all tests that only look.

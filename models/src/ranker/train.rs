@@ -80,7 +80,8 @@ pub struct TrainedRanker {
 }
 
 impl TrainedRanker {
-    /// Trains on `training` and stops early on `validation`, which should be later in time.
+    /// Trains on `training` and stops early on `validation`, which should be later in time; of the networks
+    /// of several starts the one with the least validation error is kept.
     ///
     /// # Errors
     /// [`crate::Error::Empty`], [`crate::Error::Shape`], [`crate::Error::Setting`],
@@ -92,6 +93,26 @@ impl TrainedRanker {
         progress: &dyn Progress,
     ) -> Result<Self> {
         settings.check()?;
+        let mut best: Option<Self> = None;
+        for start in 0..settings.starts as u64 {
+            let mut settings = settings.clone();
+            // Far from the seeds that anybody else uses; the first start is the seed's own.
+            settings.training.seed = settings.training.seed.wrapping_add(start << 32);
+            let trained = Self::train_once(training, validation, &settings, progress)?;
+            let better = |best: &Self| trained.report.training.best < best.report.training.best;
+            if best.as_ref().is_none_or(better) {
+                best = Some(trained);
+            }
+        }
+        Ok(best.expect("the settings allow at least one start"))
+    }
+
+    fn train_once(
+        training: &RankerExamples,
+        validation: &RankerExamples,
+        settings: &RankerSettings,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         let shape = training.shape.clone();
         training.fits("the ranker's training part", &shape, settings.history_length)?;
         validation.fits("the ranker's validation part", &shape, settings.history_length)?;

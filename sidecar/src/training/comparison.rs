@@ -200,7 +200,7 @@ impl Trainer {
         seed: u64,
     ) -> Result<ComparisonOutcome> {
         let mut population = self.population().await?;
-        let forecasts = std::mem::take(&mut population.forecasts);
+        let forecasts = std::mem::take(&mut population.described.forecasts);
         let examples = self.gather(&population, test)?;
         let items: HashMap<ItemId, ItemRecord> =
             self.storage.all_items().await?.into_iter().map(|item| (item.id, item)).collect();
@@ -239,7 +239,7 @@ impl Trainer {
                 if forecasts.is_empty() {
                     continue;
                 }
-                population.forecasts = match arm {
+                population.described.forecasts = match arm {
                     Arm::Misplaced => misplaced(&forecasts, seed),
                     _ => forecasts.clone(),
                 };

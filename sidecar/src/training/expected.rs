@@ -1,18 +1,18 @@
-//! What an average consumer is expected to rate items: what ratings tell and, where these are few, what an
-//! LLM has foreseen.
+//! What an average consumer is expected to rate items: what ratings tell and, where these are few, what items
+//! of the same attributes are rated and what an LLM has foreseen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use anyhow::Result;
 use whyrank_models::factorisation::Interaction;
+use whyrank_models::side_information::{KnownItem, SideInformation, SideRegression};
 use whyrank_models::taste::expected_ratings;
 use whyrank_plugin::{HistoryEntry, ItemId, ItemRecord};
 
 use super::Trainer;
+use crate::evidence::attribute_values;
 use crate::rerank::Bound;
-
-/// Rated items with a forecast from which on the forecasts of others are believed.
-const LEAST: usize = 20;
 
 /// What an average consumer is expected to rate items.
 pub(super) struct ExpectedRatings {
@@ -22,8 +22,8 @@ pub(super) struct ExpectedRatings {
 }
 
 impl ExpectedRatings {
-    /// The rating to expect of an item; of one without any, the mean of all or what was foreseen. None if
-    /// nobody rated anything.
+    /// The rating to expect of an item; of one without any, the mean of all or what else is known of it. None
+    /// if nobody rated anything.
     pub(super) fn of(&self, item: ItemId) -> Option<f32> {
         let rating = self.items.get(&item).copied().or(self.mean)?;
         Some(rating + self.shifts.get(&item).copied().unwrap_or(0.0))
@@ -33,74 +33,60 @@ impl ExpectedRatings {
 /// What an LLM foresees of items, from 1 to 10.
 pub(super) type Forecasts = HashMap<ItemId, f32>;
 
-/// The forecasts that items carry.
-pub(super) fn forecasts(items: &[ItemRecord]) -> Forecasts {
-    let told = items.iter().filter_map(|item| Some((item.id, item.statistics.forecast?.rating)));
-    told.collect()
+/// What is known of items beside their ratings.
+#[derive(Clone)]
+pub(super) struct Described {
+    pub(super) forecasts: Forecasts,
+    /// The attributes of every item by number, each once.
+    attributes: Arc<HashMap<ItemId, Vec<u32>>>,
 }
 
-/// A rated item with a forecast.
-struct Told {
-    /// How much of what is expected comes from its ratings, from 0 to 1.
-    weight: f64,
-    forecast: f64,
-    /// By how much its ratings exceed the mean of all, other tastes of their consumers taken out.
-    residual: f64,
-}
-
-/// How far ratings bear forecasts out.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Trust {
-    forecast: f64,
-    residual: f64,
-    /// Rating for each point of a forecast.
-    slope: f64,
-}
-
-impl Trust {
-    /// A weighted least-squares line through the items whose ratings are known. None where they are too few,
-    /// or all forecasts are one.
-    fn of(told: &[Told]) -> Option<Self> {
-        let total: f64 = told.iter().map(|one| one.weight).sum();
-        if told.len() < LEAST || total <= 0.0 {
-            return None;
+impl Described {
+    /// What the items' records tell.
+    pub(super) fn of(items: &[ItemRecord]) -> Self {
+        let told = |item: &ItemRecord| Some((item.id, item.statistics.forecast?.rating));
+        let forecasts = items.iter().filter_map(told).collect();
+        let mut numbers: HashMap<(&str, &str), u32> = HashMap::new();
+        let mut attributes = HashMap::with_capacity(items.len());
+        for item in items {
+            let mut held = BTreeSet::new();
+            for attribute in attribute_values(&item.attributes) {
+                let next = numbers.len() as u32;
+                held.insert(*numbers.entry(attribute).or_insert(next));
+            }
+            attributes.insert(item.id, held.into_iter().collect());
         }
-        let mean =
-            |of: fn(&Told) -> f64| told.iter().map(|one| one.weight * of(one)).sum::<f64>() / total;
-        let (forecast, residual) = (mean(|one| one.forecast), mean(|one| one.residual));
-        let spread: f64 =
-            told.iter().map(|one| one.weight * (one.forecast - forecast).powi(2)).sum();
-        let shared: f64 = told
-            .iter()
-            .map(|one| one.weight * (one.forecast - forecast) * (one.residual - residual))
-            .sum();
-        let slope = shared / spread;
-        slope.is_finite().then_some(Self { forecast, residual, slope })
+        Self { forecasts, attributes: Arc::new(attributes) }
     }
 
-    /// By how much an item with this forecast exceeds the mean of all.
-    fn expects(self, forecast: f64) -> f64 {
-        self.residual + self.slope * (forecast - self.forecast)
+    fn item(&self, item: ItemId) -> SideInformation<'_> {
+        let attributes = self.attributes.get(&item).map_or(&[][..], Vec::as_slice);
+        SideInformation { forecast: self.forecasts.get(&item).copied(), attributes }
     }
 }
 
 impl Trainer {
     /// What is expected after these histories. Ratings are damped towards the mean of all, and by as much
-    /// as they are damped the item is moved to what ratings of other items say of its forecast, within the
-    /// bound on the influence of texts.
+    /// as they are damped the item is moved to what ratings of other items say of its attributes and its
+    /// forecast, within the bound on the influence of texts.
     pub(super) fn expected_ratings<'a>(
         &self,
         histories: impl Iterator<Item = &'a [HistoryEntry]>,
-        forecasts: &Forecasts,
+        described: &Described,
     ) -> Result<ExpectedRatings> {
         let mut rows: HashMap<ItemId, u32> = HashMap::new();
+        // In the order of the rows, so that sums are the same each time.
+        let mut rated = Vec::new();
         let mut interactions = Vec::new();
         let mut users = 0;
         for (user, history) in histories.enumerate() {
             users = user + 1;
             for entry in history {
-                let next = rows.len() as u32;
-                let item = *rows.entry(entry.item).or_insert(next);
+                let item = *rows.entry(entry.item).or_insert_with(|| {
+                    rated.push((entry.item, 0.0));
+                    rated.len() as u32 - 1
+                });
+                rated[item as usize].1 += 1.0;
                 interactions.push(Interaction { user: user as u32, item, rating: entry.rating });
             }
         }
@@ -109,28 +95,23 @@ impl Trainer {
         let sum: f64 = interactions.iter().map(|one| f64::from(one.rating)).sum();
         let mean = (!interactions.is_empty()).then(|| sum / interactions.len() as f64);
         let mut shifts = HashMap::new();
-        if let Some(mean) = mean.filter(|_| !forecasts.is_empty()) {
-            let mut counts = vec![0.0_f64; rows.len()];
-            interactions.iter().for_each(|one| counts[one.item as usize] += 1.0);
-            let weight = |row: u32| {
-                let count = counts[row as usize];
-                count / (count + settings.item_damping)
-            };
-            let told = rows.iter().filter_map(|(item, row)| {
-                let weight = weight(*row);
-                let deviation = f64::from(expected[*row as usize]) - mean;
+        if let Some(mean) = mean {
+            let weight = |count: f64| count / (count + settings.item_damping);
+            let known = rated.iter().zip(&expected).map(|((item, count), expected)| {
+                let weight = weight(*count);
                 // The deviation is damped: it is its share of what the item's own ratings say.
-                let residual = deviation / weight;
-                Some(Told { weight, forecast: f64::from(*forecasts.get(item)?), residual })
+                let deviation = (f64::from(*expected) - mean) / weight;
+                KnownItem { known: described.item(*item), deviation, weight }
             });
-            if let Some(trust) = Trust::of(&told.collect::<Vec<_>>()) {
+            let known: Vec<_> = known.collect();
+            if let Some(learned) = SideRegression::learn(&known, settings.attribute_damping)? {
                 let bound = Bound::new(
                     self.settings.rerank.maximum_text_influence,
                     self.settings.rating_scale(),
                 );
-                shifts.extend(forecasts.iter().map(|(item, forecast)| {
-                    let open = rows.get(item).map_or(1.0, |row| 1.0 - weight(*row));
-                    let shift = (open * trust.expects(f64::from(*forecast))) as f32;
+                shifts.extend(described.attributes.keys().map(|item| {
+                    let open = rows.get(item).map_or(1.0, |row| 1.0 - known[*row as usize].weight);
+                    let shift = (open * learned.deviation(described.item(*item))) as f32;
                     (*item, bound.shift(shift))
                 }));
             }
@@ -144,21 +125,31 @@ impl Trainer {
 mod tests {
     use super::*;
 
-    fn told(forecasts: impl Iterator<Item = f64>, slope: f64) -> Vec<Told> {
-        forecasts
-            .map(|forecast| Told { weight: 0.5, forecast, residual: slope * (forecast - 6.0) })
-            .collect()
+    fn item(id: u64, attributes: &[(&str, &str)]) -> ItemRecord {
+        let attributes =
+            attributes.iter().map(|(label, joined)| ((*label).to_owned(), (*joined).to_owned()));
+        ItemRecord {
+            id: ItemId(id.into()),
+            external_id: id.to_string(),
+            title: String::new(),
+            attributes: attributes.collect(),
+            text: String::new(),
+            statistics: whyrank_plugin::Statistics::default(),
+            vector: None,
+        }
     }
 
     #[test]
-    fn forecasts_are_believed_as_far_as_ratings_bear_them_out() {
-        let spread = || (0..40).map(|place| 4.0 + f64::from(place) * 0.1);
-        for slope in [0.3, 0.0, -0.2] {
-            let trust = Trust::of(&told(spread(), slope)).expect("enough items");
-            assert!((trust.slope - slope).abs() < 1e-9, "{trust:?}");
-            assert!((trust.expects(8.0) - slope * 2.0).abs() < 1e-9, "{trust:?}");
-        }
-        assert_eq!(Trust::of(&told(spread().take(LEAST - 1), 0.3)), None, "too few");
-        assert_eq!(Trust::of(&told([7.0; 40].into_iter(), 0.3)), None, "all the same");
+    fn attributes_are_told_apart_by_label_and_value_and_counted_once() {
+        let items = [
+            item(1, &[("genres", "Drama, War, Drama"), ("mood", "Drama")]),
+            item(2, &[("genres", "War, ")]),
+            item(3, &[]),
+        ];
+        let described = Described::of(&items);
+        let of = |id: u64| described.item(ItemId(id.into())).attributes.to_vec();
+        assert_eq!((of(1).len(), of(2).len(), of(3).len(), of(4).len()), (3, 1, 0, 0));
+        assert_eq!(of(1).iter().filter(|one| of(2).contains(one)).count(), 1, "both are of war");
+        assert_eq!(described.item(ItemId(1.into())).forecast, None);
     }
 }

@@ -10,7 +10,7 @@ use whyrank_models::factorisation::Factorisation;
 use whyrank_models::taste::Rated;
 use whyrank_plugin::{Explanation, ExplanationRecord, ItemId, ItemRecord, UserRecord};
 
-use super::expected::forecasts;
+use super::expected::Described;
 use super::{Trainer, item_text};
 use crate::artifacts::load_encoder;
 use crate::cold_start::{self, ColdStart};
@@ -75,7 +75,7 @@ impl Trainer {
             }
         };
         let histories = users.iter().map(|user| user.history.as_slice());
-        let expected = self.expected_ratings(histories, &forecasts(&items))?;
+        let expected = self.expected_ratings(histories, &Described::of(&items))?;
         for item in &mut items {
             item.statistics.expected_rating = expected.of(item.id);
         }

@@ -19,7 +19,7 @@ use whyrank_models::taste::{Rated, Taste};
 use whyrank_plugin::{HistoryEntry, ItemId, Statistics, UserRecord};
 
 use super::Trainer;
-use super::expected::{ExpectedRatings, Forecasts, forecasts};
+use super::expected::{Described, ExpectedRatings};
 use crate::cold_start::ColdStart;
 use crate::config::VectorSource;
 use crate::split::Divided;
@@ -39,7 +39,7 @@ pub(super) enum Seen {
 pub(super) struct Population {
     pub(super) people: Vec<Person>,
     vectors: Arc<HashMap<ItemId, Vec<f32>>>,
-    pub(super) forecasts: Forecasts,
+    pub(super) described: Described,
     /// Of vectors that were learned here, so that they can forget a fold.
     learned: Option<(Factorisation, HashMap<ItemId, u32>)>,
     folder: ColdStart,
@@ -110,7 +110,7 @@ impl Trainer {
     pub(super) async fn population(&self) -> Result<Population> {
         let users = self.storage.all_users().await?;
         let items = self.storage.all_items().await?;
-        let forecasts = forecasts(&items);
+        let described = Described::of(&items);
         let vectors: HashMap<ItemId, Vec<f32>> =
             items.into_iter().filter_map(|item| Some((item.id, item.vector?))).collect();
         if vectors.is_empty() {
@@ -131,7 +131,7 @@ impl Trainer {
             Person { record: Arc::new(record), divided }
         });
         let people = people.collect();
-        Ok(Population { people, vectors: Arc::new(vectors), forecasts, learned, folder, profiles })
+        Ok(Population { people, vectors: Arc::new(vectors), described, learned, folder, profiles })
     }
 
     /// What is known without each fold, in their order, and last what the whole training part tells.
@@ -167,7 +167,7 @@ impl Trainer {
             ratings.entry(entry.item).or_default().push(entry.rating);
         }
         let expected =
-            self.expected_ratings(histories.iter().map(Vec::as_slice), &population.forecasts)?;
+            self.expected_ratings(histories.iter().map(Vec::as_slice), &population.described)?;
         let statistics: HashMap<ItemId, Statistics> = ratings
             .into_iter()
             .map(|(id, ratings)| (id, counted(Statistics::of(ratings))))
