@@ -15,15 +15,14 @@ pub struct SplitSettings {
     /// Folds of the interactions before it; at least 2. A pair of one fold is learned from what the other
     /// folds tell of its consumer and its item.
     pub folds: usize,
-    /// Whether both take whole items, so that all learning is about items as if nobody had rated them. An
-    /// evaluation of new items sets it; no setting of its own.
-    #[serde(skip)]
-    pub by_item: bool,
+    /// Share of the items, from 0 to 1, that are learned about as if nobody had rated them: all their
+    /// interactions of the training part are in one fold.
+    pub unrated_items: f32,
 }
 
 impl Default for SplitSettings {
     fn default() -> Self {
-        Self { validation: 0.1, folds: 5, by_item: false }
+        Self { validation: 0.1, folds: 5, unrated_items: 0.1 }
     }
 }
 
@@ -33,7 +32,7 @@ pub struct Divided {
     /// All interactions.
     pub sorted: Vec<HistoryEntry>,
     /// Interactions before this place are the training part, at least one wherever there is any; the rest
-    /// is the validation part. Where whole items are taken only each part is in the order of time.
+    /// is the validation part.
     pub training_end: usize,
     /// The fold of each interaction of the training part.
     pub folds: Vec<usize>,
@@ -47,44 +46,31 @@ impl SplitSettings {
     /// A share of a few interactions is rounded by chance as well, or the validation part of data with
     /// short histories would be empty.
     pub fn divide(&self, user: UserId, history: &[HistoryEntry]) -> Divided {
-        if self.by_item {
-            return self.divide_items(user, history);
-        }
         let by_chance = |entry: &HistoryEntry| chance(&(user, Some(entry.item)));
         let mut sorted = history.to_vec();
         sorted.sort_by_cached_key(|entry| (entry.time, by_chance(entry)));
         let own = chance(&(user, None));
         let training_end = self.training_end(sorted.len(), own as f64 / u64::MAX as f64);
+        let whole = sorted[..training_end].iter().map(|entry| self.fold_of_all(entry.item));
+        let whole: Vec<Option<usize>> = whole.collect();
         // Dealt out in an order of chance: folds of one consumer are of one size, as far as can be.
-        let mut order: Vec<usize> = (0..training_end).collect();
+        let mut order: Vec<usize> =
+            (0..training_end).filter(|place| whole[*place].is_none()).collect();
         order.sort_by_cached_key(|place| by_chance(&sorted[*place]));
-        let mut folds = vec![0; training_end];
+        let mut folds: Vec<usize> = whole.into_iter().map(Option::unwrap_or_default).collect();
         for (turn, place) in order.into_iter().enumerate() {
             folds[place] = (turn + (own % self.folds as u64) as usize) % self.folds;
         }
         Divided { sorted, training_end, folds }
     }
 
-    /// The same by whole items, each in the same part and fold for all consumers.
-    fn divide_items(&self, user: UserId, history: &[HistoryEntry]) -> Divided {
-        let of_item = |entry: &HistoryEntry| {
-            let digest = Sha256::digest(entry.item.point().to_string());
-            u64::from_le_bytes(std::array::from_fn(|place| digest[place]))
-        };
-        let held = |entry: &HistoryEntry| {
-            of_item(entry) as f64 / u64::MAX as f64 <= f64::from(self.validation)
-        };
-        let mut sorted = history.to_vec();
-        sorted.sort_by_cached_key(|entry| {
-            (held(entry), entry.time, chance(&(user, Some(entry.item))))
-        });
-        let training = sorted.partition_point(|entry| !held(entry));
-        let training_end = training.max(sorted.len().min(1));
-        let folds = sorted[..training_end]
-            .iter()
-            .map(|entry| (of_item(entry).rotate_left(32) % self.folds as u64) as usize)
-            .collect();
-        Divided { sorted, training_end, folds }
+    /// The fold of everything about an item that is learned about as if nobody had rated it.
+    fn fold_of_all(&self, item: ItemId) -> Option<usize> {
+        let drawn = number(&item.point().to_string());
+        let unrated = drawn as f64 / u64::MAX as f64 <= f64::from(self.unrated_items);
+        // Other digits than those that chose the item.
+        (unrated && self.unrated_items > 0.0)
+            .then(|| (drawn.rotate_left(32) % self.folds as u64) as usize)
     }
 
     /// Where the training part of `count` interactions ends; `rounding`, from 0 to 1, decides how its
@@ -102,6 +88,10 @@ fn chance(of: &(UserId, Option<ItemId>)) -> u64 {
         Some(item) => format!("{} {}", of.0.point(), item.point()),
         None => of.0.point().to_string(),
     };
+    number(&named)
+}
+
+fn number(named: &str) -> u64 {
     let digest = Sha256::digest(named);
     u64::from_le_bytes(std::array::from_fn(|place| digest[place]))
 }
@@ -117,6 +107,8 @@ pub fn earlier(sorted: &[HistoryEntry], time: i64) -> &[HistoryEntry] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeSet, HashMap};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -135,18 +127,25 @@ mod tests {
         fn the_parts_cover_everything_once_in_the_order_of_time(
             times in prop::collection::vec(0_i64..50, 0..300), user in any::<u64>(),
             validation in 0.01_f32..0.9, folds in 2_usize..9,
+            unrated_items in 0.0_f32..1.0,
         ) {
-            let (settings, count) = (SplitSettings { validation, folds, by_item: false }, times.len());
+            let settings = SplitSettings { validation, folds, unrated_items };
+            let count = times.len();
             let mut given = entries(&times);
             let divided = settings.divide(UserId(user.into()), &given);
             prop_assert!(divided.training_end <= count && divided.sorted.len() == count);
             prop_assert!(count == 0 || divided.training_end >= 1);
             prop_assert!(divided.sorted.is_sorted_by_key(|entry| entry.time));
             prop_assert_eq!(divided.folds.len(), divided.training_end);
-            let sizes: Vec<usize> = (0..folds)
-                .map(|fold| divided.folds.iter().filter(|own| **own == fold).count())
+            prop_assert!(divided.folds.iter().all(|fold| *fold < folds));
+            let dealt = |place: usize| settings.fold_of_all(divided.sorted[place].item).is_none();
+            let dealt: Vec<usize> = (0..divided.training_end)
+                .filter(|place| dealt(*place))
+                .map(|place| divided.folds[place])
                 .collect();
-            prop_assert_eq!(sizes.iter().sum::<usize>(), divided.training_end);
+            let sizes: Vec<usize> = (0..folds)
+                .map(|fold| dealt.iter().filter(|own| **own == fold).count())
+                .collect();
             let (least, most) = (sizes.iter().min(), sizes.iter().max());
             prop_assert!(most.unwrap() - least.unwrap() <= 1, "{:?}", sizes);
             given.reverse();
@@ -155,25 +154,30 @@ mod tests {
     }
 
     #[test]
-    fn an_item_is_in_one_part_and_fold_for_everybody() {
-        let settings = SplitSettings { validation: 0.2, folds: 3, by_item: true };
-        let mut parts = std::collections::HashMap::new();
-        let mut counts = [0; 4];
-        for user in 0..20_u64 {
-            let history = entries(&(user as i64..300).collect::<Vec<i64>>());
-            let Divided { sorted, training_end, folds } =
-                settings.divide(UserId(user.into()), &history);
-            assert!(sorted[..training_end].is_sorted_by_key(|entry| entry.time));
-            assert!(sorted[training_end..].is_sorted_by_key(|entry| entry.time));
-            for (place, entry) in sorted.iter().enumerate() {
-                let part = folds.get(place).copied().unwrap_or(settings.folds);
-                assert_eq!(*parts.entry(entry.item).or_insert(part), part);
-                counts[part] += 1;
+    fn a_share_of_the_items_is_in_one_fold_for_everybody() {
+        let folds_of = |unrated_items: f32| {
+            let settings = SplitSettings { folds: 3, unrated_items, ..SplitSettings::default() };
+            let mut folds: HashMap<ItemId, BTreeSet<usize>> = HashMap::new();
+            for user in 0..40_u64 {
+                let divided = settings.divide(UserId(user.into()), &entries(&[0; 300]));
+                for (entry, fold) in divided.sorted.iter().zip(divided.folds) {
+                    folds.entry(entry.item).or_default().insert(fold);
+                }
             }
+            folds
+        };
+        let whole = |folds: &HashMap<ItemId, BTreeSet<usize>>| {
+            folds.values().filter(|folds| folds.len() == 1).count()
+        };
+        assert_eq!(whole(&folds_of(0.0)), 0);
+        let some = whole(&folds_of(0.2));
+        assert!((30..90).contains(&some), "{some} of 300 items");
+        let all = folds_of(1.0);
+        assert_eq!(whole(&all), 300);
+        for fold in 0..3 {
+            let held = all.values().filter(|folds| folds.contains(&fold)).count();
+            assert!((60..140).contains(&held), "{held} of 300 items in a third of the folds");
         }
-        assert!(counts.into_iter().all(|count| count > 500), "{counts:?}");
-        let only = entries(&[1]);
-        assert_eq!(settings.divide(UserId(1.into()), &only).training_end, 1);
     }
 
     #[test]

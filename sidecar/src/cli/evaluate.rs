@@ -79,8 +79,7 @@ pub(super) async fn evaluate(
             settings.vectors.source == VectorSource::Learned,
             "`evaluation.split = \"new_items\"` needs learned vectors: those that are brought know the items"
         );
-        // Networks learn of items what they will be asked, and a new item stands only beside new ones.
-        settings.split.by_item = true;
+        // A new item stands only beside new ones.
         settings.evaluation.ordering.consumers = 0;
     }
     let kind = arguments.generator.unwrap_or(settings.generator.kind);
@@ -237,7 +236,6 @@ fn fingerprint(
         "training": training.fingerprint(),
         "test": held.fingerprint(),
         "split": settings.split,
-        "by_item": settings.split.by_item,
         "limits": settings.training,
         "vectors": settings.vectors,
         "autoencoder": settings.autoencoder,

@@ -212,6 +212,7 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "must be above 0 and below 1",
     );
     check(split.folds >= 2, "split.folds", "must be at least 2");
+    check((0.0..=1.0).contains(&split.unrated_items), "split.unrated_items", "must be from 0 to 1");
     check(evidence.liked + evidence.disliked >= 1, "evidence.liked", "needs at least one item");
     check(settings.training.maximum_pairs >= 2, "training.maximum_pairs", "must be at least 2");
     check(
@@ -321,6 +322,7 @@ mod tests {
         check("[ratings]\nlike_from = 1.0\n", "ratings.dislike_to: must be below");
         check("[split]\nvalidation = 1.0\n", "line 2: split.validation");
         check("[split]\nfolds = 1\n", "line 2: split.folds: must be at least 2");
+        check("[split]\nunrated_items = 1.1\n", "line 2: split.unrated_items: must be from 0 to 1");
         check("[server]\naddress = \"here\"\n", "line 2: server.address");
         check(
             "[store.existing_items]\ntitle = \"name\"\n",
