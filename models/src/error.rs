@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::settings::SettingFault;
+
 /// The result of the calls in this crate that work on networks and vectors.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -41,15 +43,8 @@ pub enum Error {
         remedy: String,
     },
     /// A setting has a value that cannot work.
-    #[error("setting `{name}` is {value}: {reason}")]
-    Setting {
-        /// The field of the settings structure.
-        name: &'static str,
-        /// The value that was given.
-        value: String,
-        /// Why that cannot work.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] SettingFault),
     /// A model file is not there.
     #[error("the model file {} does not exist; run `whyrank train` to make it", path.display())]
     Missing {

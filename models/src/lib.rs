@@ -10,6 +10,7 @@ mod network;
 pub mod onnx;
 pub mod progress;
 pub mod ranker;
+mod settings;
 pub mod side_information;
 pub mod taste;
 #[cfg(test)]
@@ -19,3 +20,4 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use network::{TrainingReport, TrainingSettings};
+pub use settings::{CheckedSettings, SettingFault};

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::factorisation::Interaction;
 use crate::network::check;
+use crate::settings::{CheckedSettings, Faults, SettingFault};
 
 /// How strongly expectations and tastes are drawn to the average.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,8 +43,9 @@ impl Default for TasteSettings {
     }
 }
 
-impl TasteSettings {
-    fn check(&self) -> Result<()> {
+impl CheckedSettings for TasteSettings {
+    fn faults(&self) -> Vec<SettingFault> {
+        let mut faults = Faults::default();
         let pulls = [
             ("item_damping", self.item_damping),
             ("attribute_damping", self.attribute_damping),
@@ -51,16 +53,11 @@ impl TasteSettings {
             ("ridge", self.ridge),
         ];
         for (name, value) in pulls {
-            if !(value > 0.0 && value.is_finite()) {
-                let reason = "it must be a positive number";
-                return Err(Error::Setting { name, value: value.to_string(), reason });
-            }
+            let pulls = value > 0.0 && value.is_finite();
+            faults.unless(pulls, name, value, "it must be a positive number");
         }
-        if self.rounds == 0 {
-            let reason = "at least one round is needed";
-            return Err(Error::Setting { name: "rounds", value: "0".into(), reason });
-        }
-        Ok(())
+        faults.unless(self.rounds > 0, "rounds", self.rounds, "at least one round is needed");
+        faults.0
     }
 }
 

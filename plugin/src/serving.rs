@@ -2,6 +2,7 @@
 //! clients, HTTP/1.1 and HTTP/2 on one port, certificates that can be replaced while serving, and a
 //! graceful end.
 
+mod connections;
 mod lingering;
 
 use std::fmt;
@@ -27,20 +28,9 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
+pub use connections::ConnectionSettings;
+
 use lingering::{Lingering, Unread};
-
-/// Seconds that a client may take to send the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Unanswered seconds after which a silent connection is probed.
-const KEEPALIVE: Duration = Duration::from_secs(20);
-
-/// Time for which a client may send on after it was told that it sends too much.
-const LINGER: Duration = Duration::from_secs(30);
-
-/// Time after which a connection ends whose client takes nothing of an answer: who asks for much and reads
-/// none of it would keep its place for ever.
-#[cfg(target_os = "linux")]
-const UNTAKEN: Duration = Duration::from_secs(120);
 
 /// A certificate, a key or an authority that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -178,6 +168,7 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     tls: Option<Tls>,
+    connections: ConnectionSettings,
     shutdown: CancellationToken,
     grace: Duration,
 ) -> std::io::Result<()> {
@@ -189,8 +180,8 @@ pub async fn serve(
     });
     let service = router.layer(axum::middleware::from_fn(close_unread)).into_make_service();
     let server = axum_server::from_tcp(listener)?.handle(handle);
-    let mut server = server.acceptor(Connections);
-    tune(server.http_builder());
+    let mut server = server.acceptor(Connections(connections));
+    tune(server.http_builder(), connections);
     let served = match tls {
         None => server.serve(service).await,
         Some(tls) => {
@@ -204,7 +195,7 @@ pub async fn serve(
 
 /// Sets up each connection.
 #[derive(Debug, Clone, Copy)]
-struct Connections;
+struct Connections(ConnectionSettings);
 
 impl<S> Accept<TcpStream, S> for Connections {
     type Stream = Lingering<TcpStream>;
@@ -214,17 +205,19 @@ impl<S> Accept<TcpStream, S> for Connections {
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let unread = Unread::default();
         let service = Extension(unread.clone()).layer(service);
-        let stream = set_up(&stream).map(|()| Lingering::new(stream, unread, LINGER));
+        let Self(connections) = self;
+        let stream = set_up(&stream, *connections)
+            .map(|()| Lingering::new(stream, unread, connections.discard()));
         std::future::ready(stream.map(|stream| (stream, service)))
     }
 }
 
-fn set_up(stream: &TcpStream) -> std::io::Result<()> {
+fn set_up(stream: &TcpStream, connections: ConnectionSettings) -> std::io::Result<()> {
     // Or the trailers of a gRPC answer wait for the client's delayed acknowledgement of what went before
     // them: 40 milliseconds, for an answer of one.
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNTAKEN))?;
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(connections.untaken()))?;
     Ok(())
 }
 
@@ -246,14 +239,17 @@ async fn close_unread(
     response
 }
 
-fn tune(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+fn tune(
+    builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>,
+    connections: ConnectionSettings,
+) {
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(connections.head());
     builder
         .http2()
         .timer(TokioTimer::new())
         .adaptive_window(true)
         .max_concurrent_streams(None)
-        .keep_alive_interval(KEEPALIVE);
+        .keep_alive_interval(connections.probe());
 }
 
 #[cfg(test)]
@@ -298,9 +294,11 @@ mod tests {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let _client = TcpStream::connect(address).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
-        set_up(&accepted).unwrap();
+        let connections =
+            ConnectionSettings { untaken_seconds: 7, ..ConnectionSettings::default() };
+        set_up(&accepted, connections).unwrap();
         let told = socket2::SockRef::from(&accepted);
-        assert_eq!(told.tcp_user_timeout().unwrap(), Some(UNTAKEN));
+        assert_eq!(told.tcp_user_timeout().unwrap(), Some(Duration::from_secs(7)));
         assert!(accepted.nodelay().unwrap());
     }
 
@@ -315,7 +313,14 @@ mod tests {
             .route("/", axum::routing::post(|_: axum::body::Bytes| async {}))
             .layer(axum::extract::DefaultBodyLimit::max(1_000));
         let shutdown = CancellationToken::new();
-        let server = serve(listener, router, None, shutdown.clone(), Duration::ZERO);
+        let server = serve(
+            listener,
+            router,
+            None,
+            ConnectionSettings::default(),
+            shutdown.clone(),
+            Duration::ZERO,
+        );
         let server = tokio::spawn(server);
         let mut client = TcpStream::connect(address).await.unwrap();
         let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {SENT}\r\n\r\n");

@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use whyrank_plugin::{
-    Contributions, ExplanationRecord, ExplanationState, ItemId, ItemRecord, UserId, UserRecord,
-};
+use whyrank_plugin::{Contributions, ExplanationRecord, ExplanationState, ItemRecord, UserRecord};
 
 use crate::http::{ApiError, Cause};
 use crate::rerank::{CampaignItem, ContributionsView, Reasons, Reranker};
@@ -154,14 +152,10 @@ pub struct Mattered {
 /// When the store cannot be read, or an input does not fit.
 pub async fn mattered(
     reranker: &Reranker,
-    storage: &Storage,
-    user: UserId,
-    item: ItemId,
+    user: &UserRecord,
+    item: ItemRecord,
 ) -> Result<Option<Mattered>, ApiError> {
-    let user = storage.user(user).await?;
-    let item = storage.items(&[item]).await?.pop().flatten();
-    let (Some(user), Some(item)) = (user, item) else { return Ok(None) };
-    match accounted(reranker, &user, item, None).await {
+    match accounted(reranker, user, item, None).await {
         Ok(ComparedItem { score, like, rating, contributions, .. }) => {
             let summary = in_one_sentence(&contributions);
             Ok(Some(Mattered { score, like, rating, contributions, summary }))

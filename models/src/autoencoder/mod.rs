@@ -11,8 +11,8 @@ mod train;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 use crate::network::TrainingSettings;
+use crate::settings::{CheckedSettings, Faults, SettingFault};
 
 pub use run::{Decoder, Encoder};
 pub use train::{Autoencoder, AutoencoderReport};
@@ -55,16 +55,17 @@ impl Default for AutoencoderSettings {
     }
 }
 
-impl AutoencoderSettings {
-    fn check(&self) -> Result<()> {
-        let fault = |name| {
-            let reason = "a layer needs a width above 0";
-            Err(Error::Setting { name, value: "0".into(), reason })
-        };
-        match (self.code, self.hidden) {
-            (0, _) => fault("code"),
-            (_, 0) => fault("hidden"),
-            _ => Ok(()),
-        }
+impl CheckedSettings for AutoencoderSettings {
+    fn faults(&self) -> Vec<SettingFault> {
+        let mut faults = Faults::default();
+        let width = "a layer needs a width above 0";
+        faults.unless(self.code > 0, "code", self.code, width);
+        faults.unless(self.hidden > 0, "hidden", self.hidden, width);
+        let between = self.validation_share > 0.0 && self.validation_share < 1.0;
+        let share = "it must lie between 0 and 1";
+        faults.unless(between, "validation_share", self.validation_share, share);
+        faults.of_group("pretrain", &self.pretrain);
+        faults.of_group("fine_tune", &self.fine_tune);
+        faults.0
     }
 }

@@ -6,6 +6,7 @@ use ndarray::{Array2, array};
 use tempfile::TempDir;
 
 use super::*;
+use crate::error::Error;
 use crate::onnx::Value;
 use crate::progress::Silent;
 use crate::testing::{assert_close, both_runtimes, table, unit_rows};

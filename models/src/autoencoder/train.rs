@@ -17,6 +17,7 @@ use crate::network::training::{Trainable, fit, hold_out};
 use crate::network::{TrainingReport, TrainingSettings};
 use crate::onnx::builder::write_file;
 use crate::progress::Progress;
+use crate::settings::CheckedSettings;
 
 /// How well the autoencoder brings back embeddings that it did not learn from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,8 +11,8 @@ mod train;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 use crate::network::TrainingSettings;
+use crate::settings::{CheckedSettings, Faults, SettingFault};
 
 pub use run::{Codes, Explainer};
 pub use train::{ExplainerExamples, ExplainerReport, TrainedExplainer};
@@ -45,23 +45,17 @@ impl Default for ExplainerSettings {
     }
 }
 
-impl ExplainerSettings {
-    fn check(&self) -> Result<()> {
-        if self.hidden.contains(&0) {
-            let reason = "a layer needs a width above 0";
-            return Err(Error::Setting {
-                name: "hidden",
-                value: format!("{:?}", self.hidden),
-                reason,
-            });
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::Setting {
-                name: "dropout",
-                value: self.dropout.to_string(),
-                reason: "it must be at least 0 and below 1",
-            });
-        }
-        Ok(())
+impl CheckedSettings for ExplainerSettings {
+    fn faults(&self) -> Vec<SettingFault> {
+        let mut faults = Faults::default();
+        let width = "a layer needs a width above 0";
+        faults.unless(!self.hidden.contains(&0), "hidden", self.hidden, width);
+        let share = "it must be at least 0 and below 1";
+        faults.unless((0.0..1.0).contains(&self.dropout), "dropout", self.dropout, share);
+        let between = self.validation_share > 0.0 && self.validation_share < 1.0;
+        let share = "it must lie between 0 and 1";
+        faults.unless(between, "validation_share", self.validation_share, share);
+        faults.of_group("training", &self.training);
+        faults.0
     }
 }

@@ -21,6 +21,7 @@ use crate::network::layers::row_cosine;
 use crate::network::training::{Trainable, fit, hold_out};
 use crate::onnx::builder::write_file;
 use crate::progress::Progress;
+use crate::settings::CheckedSettings;
 
 /// Written pairs: row i of each table belongs to pair i.
 #[derive(Debug, Clone, Copy)]

@@ -6,6 +6,7 @@ use super::FactorisationSettings;
 use super::solve::OtherSide;
 use crate::error::{Error, Result};
 use crate::network::check;
+use crate::settings::CheckedSettings;
 
 /// Solves for a user's vector from the item vectors and ratings of a history.
 ///

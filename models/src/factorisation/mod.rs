@@ -18,7 +18,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::settings::{CheckedSettings, Faults, SettingFault};
 
 pub use evaluate::{RetrievalReport, popularity, retrieval};
 pub use fold_in::FoldIn;
@@ -65,35 +65,32 @@ impl Default for FactorisationSettings {
     }
 }
 
-impl FactorisationSettings {
-    fn check(&self) -> Result<()> {
-        let fault = |name, value: String, reason| Err(Error::Setting { name, value, reason });
-        if self.dimension == 0 {
-            return fault("dimension", "0".into(), "a vector needs at least one number");
-        }
-        if self.iterations == 0 {
-            return fault("iterations", "0".into(), "at least one round is needed");
-        }
+impl CheckedSettings for FactorisationSettings {
+    fn faults(&self) -> Vec<SettingFault> {
+        let mut faults = Faults::default();
+        let number = "a vector needs at least one number";
+        faults.unless(self.dimension > 0, "dimension", self.dimension, number);
+        let round = "at least one round is needed";
+        faults.unless(self.iterations > 0, "iterations", self.iterations, round);
         let positive = [
             ("unobserved_weight", self.unobserved_weight),
             ("regularisation", self.regularisation),
             ("text_regularisation", self.text_regularisation),
         ];
         for (name, value) in positive {
-            if !(value > 0.0 && value.is_finite()) {
-                return fault(name, value.to_string(), "it must be a positive number");
-            }
+            let positive = value > 0.0 && value.is_finite();
+            faults.unless(positive, name, value, "it must be a positive number");
         }
         for (name, value) in
             [("like_threshold", self.like_threshold), ("disliked_target", self.disliked_target)]
         {
-            if !value.is_finite() {
-                return fault(name, value.to_string(), "it must be a finite number");
-            }
+            faults.unless(value.is_finite(), name, value, "it must be a finite number");
         }
-        Ok(())
+        faults.0
     }
+}
 
+impl FactorisationSettings {
     /// The target of an observed pair.
     fn target(&self, rating: f32) -> f64 {
         if rating >= self.like_threshold { 1.0 } else { f64::from(self.disliked_target) }

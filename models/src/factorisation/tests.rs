@@ -7,6 +7,7 @@ use ndarray::{Array2, ArrayView1};
 use tempfile::TempDir;
 
 use super::*;
+use crate::error::Error;
 use crate::progress::Silent;
 use crate::testing::{assert_close, table};
 use crate::weights;

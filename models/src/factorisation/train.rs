@@ -11,6 +11,7 @@ use super::{FactorisationSettings, FoldIn, TextProjection};
 use crate::error::{Error, Result};
 use crate::network::check::{self, Fingerprint};
 use crate::progress::Progress;
+use crate::settings::CheckedSettings;
 
 /// Rounds in which vectors forget interactions: after one, the others' vectors still have seen them.
 const REFRESHING_ROUNDS: usize = 2;

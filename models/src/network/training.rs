@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::network::layers::Parameters;
 use crate::progress::Progress;
+use crate::settings::{CheckedSettings, Faults, SettingFault};
 
 /// How a network is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,25 +41,19 @@ impl Default for TrainingSettings {
     }
 }
 
-impl TrainingSettings {
-    /// Refuses values that cannot train.
-    pub(crate) fn check(&self) -> Result<()> {
-        let fault = |name, value: String, reason| Err(Error::Setting { name, value, reason });
-        if self.epochs == 0 {
-            return fault("epochs", "0".into(), "at least one pass over the data is needed");
-        }
-        if self.batch == 0 {
-            return fault("batch", "0".into(), "a step needs at least one example");
-        }
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            let value = self.learning_rate.to_string();
-            return fault("learning_rate", value, "it must be a positive number");
-        }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            let value = self.weight_decay.to_string();
-            return fault("weight_decay", value, "it must be zero or a positive number");
-        }
-        Ok(())
+impl CheckedSettings for TrainingSettings {
+    fn faults(&self) -> Vec<SettingFault> {
+        let mut faults = Faults::default();
+        let pass = "at least one pass over the data is needed";
+        faults.unless(self.epochs > 0, "epochs", self.epochs, pass);
+        faults.unless(self.batch > 0, "batch", self.batch, "a step needs at least one example");
+        let steps = self.learning_rate > 0.0 && self.learning_rate.is_finite();
+        let number = "it must be a positive number";
+        faults.unless(steps, "learning_rate", self.learning_rate, number);
+        let pulls = self.weight_decay >= 0.0 && self.weight_decay.is_finite();
+        let number = "it must be zero or a positive number";
+        faults.unless(pulls, "weight_decay", self.weight_decay, number);
+        faults.0
     }
 }
 
@@ -83,7 +78,8 @@ pub(crate) trait Trainable {
     fn validate(&self) -> Result<f64>;
 }
 
-/// Trains `network` on `examples` training examples and leaves it with the weights of its best epoch.
+/// Trains `network` on `examples` training examples and leaves it with the weights of its best epoch. Whoever
+/// calls has checked the settings with those of the network.
 pub(crate) fn fit(
     stage: &str,
     network: &impl Trainable,
@@ -93,7 +89,6 @@ pub(crate) fn fit(
     random: &mut StdRng,
     progress: &dyn Progress,
 ) -> Result<TrainingReport> {
-    settings.check()?;
     if examples == 0 {
         return Err(Error::empty(
             format!("the training part for {stage}"),
@@ -162,13 +157,6 @@ pub(crate) fn hold_out(
     what: &str,
     random: &mut StdRng,
 ) -> Result<(Vec<u32>, Vec<u32>)> {
-    if !(share > 0.0 && share < 1.0) {
-        return Err(Error::Setting {
-            name: "validation_share",
-            value: share.to_string(),
-            reason: "it must lie between 0 and 1",
-        });
-    }
     if examples < 2 {
         return Err(Error::empty(
             what,

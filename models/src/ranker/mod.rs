@@ -21,8 +21,8 @@ mod train;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 use crate::network::TrainingSettings;
+use crate::settings::{CheckedSettings, Faults, SettingFault};
 
 pub use calibration::{Calibration, CalibrationReport, calibration_error};
 pub use contributions::{Contributions, GroupShares};
@@ -70,26 +70,21 @@ impl Default for RankerSettings {
     }
 }
 
-impl RankerSettings {
-    fn check(&self) -> Result<()> {
-        let fault = |name, value: String, reason| Err(Error::Setting { name, value, reason });
-        if self.history_length == 0 {
-            return fault("history_length", "0".into(), "the attention needs room for one item");
-        }
-        if self.starts == 0 {
-            return fault("starts", "0".into(), "at least one network is needed");
-        }
-        if self.hidden.contains(&0) {
-            return fault("hidden", format!("{:?}", self.hidden), "a layer needs a width above 0");
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return fault("dropout", self.dropout.to_string(), "it must be at least 0 and below 1");
-        }
-        if !(self.like_weight >= 0.0 && self.like_weight.is_finite()) {
-            let value = self.like_weight.to_string();
-            return fault("like_weight", value, "it must be zero or a positive number");
-        }
-        Ok(())
+impl CheckedSettings for RankerSettings {
+    fn faults(&self) -> Vec<SettingFault> {
+        let mut faults = Faults::default();
+        let room = "the attention needs room for one item";
+        faults.unless(self.history_length > 0, "history_length", self.history_length, room);
+        faults.unless(self.starts > 0, "starts", self.starts, "at least one network is needed");
+        let width = "a layer needs a width above 0";
+        faults.unless(!self.hidden.contains(&0), "hidden", self.hidden, width);
+        let share = "it must be at least 0 and below 1";
+        faults.unless((0.0..1.0).contains(&self.dropout), "dropout", self.dropout, share);
+        let weighs = self.like_weight >= 0.0 && self.like_weight.is_finite();
+        let number = "it must be zero or a positive number";
+        faults.unless(weighs, "like_weight", self.like_weight, number);
+        faults.of_group("training", &self.training);
+        faults.0
     }
 }
 

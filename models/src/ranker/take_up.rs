@@ -8,7 +8,7 @@
 //! than the rest of this crate's linear algebra.
 
 use nalgebra::{Cholesky, DMatrix, DVector};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -20,6 +20,8 @@ const RIDGE: f64 = 1.0;
 const SETTLED: f64 = 1e-6;
 /// Steps at most; it settles in fewer than ten.
 const STEPS: usize = 50;
+/// How far an intercept is moved at most to expect as many as are to be.
+const FURTHEST: f64 = 20.0;
 
 /// Pairs that were taken up, and a sample of those that were not, as context features.
 #[derive(Debug, Clone)]
@@ -76,6 +78,43 @@ impl TakeUp {
         Ok(Self { columns: columns.to_vec(), width, mean, scale, weights, intercept })
     }
 
+    /// The same with another intercept: so that as many as `taken` of `pairs` pairs are expected to be taken up,
+    /// of which `sample` `[n, features]` are some. What it learned from may have other features than the
+    /// pairs that it is asked about have by then.
+    ///
+    /// It stays as it is where no intercept can do that.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] without a sample; [`Error::Shape`], [`Error::NotFinite`].
+    pub fn expecting(
+        mut self,
+        taken: f64,
+        pairs: f64,
+        sample: ArrayView2<'_, f32>,
+    ) -> Result<Self> {
+        check::matrix("the features of pairs to take up", sample, self.width)?;
+        if sample.nrows() == 0 {
+            let remedy = "some pairs are needed to know what to expect of them";
+            return Err(Error::empty("the sample of pairs to take up", remedy));
+        }
+        let wanted = taken / pairs;
+        if !(wanted > 0.0 && wanted < 1.0) {
+            return Ok(self);
+        }
+        let sums: Vec<f64> = sample.rows().into_iter().map(|row| self.sum(row)).collect();
+        let (mut low, mut high) = (self.intercept - FURTHEST, self.intercept + FURTHEST);
+        while high - low > SETTLED {
+            self.intercept = f64::midpoint(low, high);
+            let all: f64 = sums.iter().map(|sum| f64::from(self.at(*sum))).sum();
+            if all / (sums.len() as f64) < wanted {
+                low = self.intercept;
+            } else {
+                high = self.intercept;
+            }
+        }
+        Ok(self)
+    }
+
     /// How many context features it takes.
     pub(super) fn width(&self) -> usize {
         self.width
@@ -86,13 +125,17 @@ impl TakeUp {
         if features.len() != self.width {
             return 0.0;
         }
+        self.at(self.sum(ArrayView1::from(features)))
+    }
+
+    /// The weighted sum of standardised features.
+    fn sum(&self, features: ArrayView1<'_, f32>) -> f64 {
         let columns = self.columns.iter().zip(&self.mean).zip(&self.scale).zip(&self.weights);
-        let sum: f64 = columns
+        columns
             .map(|(((column, mean), scale), weight)| {
                 f64::from((features[*column] - mean) * scale) * weight
             })
-            .sum();
-        self.at(sum)
+            .sum()
     }
 
     /// The probability for a pair with the mean features of the examples.
@@ -178,6 +221,28 @@ mod tests {
             let usual = [model.mean[0], model.mean.last().copied().unwrap()];
             assert!((model.probability(&usual) - model.usual()).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn as_many_are_expected_as_are_to_be_whatever_the_features_became() {
+        let features = Array2::from_shape_fn((1_000, 2), |(row, column)| {
+            (row as f32 / 500.0 - 1.0) * (column as f32 + 1.0)
+        });
+        let taken = (0..1_000).map(|row| row % 7 == 0 || row > 900).collect();
+        let examples = TakeUpExamples { features, taken, sampled: 1.0, kept: 1.0 };
+        let model = TakeUp::learn(&examples, &[0, 1]).unwrap();
+        // Regression: consumers of whom more is known stand nearer to everything, and a third too much was expected.
+        let later = examples.features.mapv(|value| value + 0.5);
+        let expected = |model: &TakeUp| -> f64 {
+            later.rows().into_iter().map(|row| f64::from(model.probability(&row.to_vec()))).sum()
+        };
+        let before = expected(&model);
+        let model = model.expecting(5_000.0, 50_000.0, later.view()).unwrap();
+        assert!(before > 200.0, "{before}");
+        assert!((expected(&model) - 100.0).abs() < 0.1, "{}", expected(&model));
+        assert!(model.probability(&[1.0, 1.0]) > model.probability(&[0.0, 0.0]));
+        let same = model.clone().expecting(2.0, 1.0, later.view()).unwrap();
+        assert_eq!(same, model, "more than all");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
 use super::*;
+use crate::error::Error;
 use crate::onnx::Value;
 use crate::progress::{Progress, Silent};
 use crate::testing::{assert_close, both_runtimes, numbers};

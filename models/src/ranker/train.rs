@@ -21,6 +21,7 @@ use crate::network::layers::cross_entropy;
 use crate::network::training::{Trainable, fit};
 use crate::onnx::builder::write_file;
 use crate::progress::Progress;
+use crate::settings::CheckedSettings;
 
 /// Rows that a validation pass computes at once; bounds its memory.
 const VALIDATION_ROWS: usize = 2048;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Result, TextError};
 use super::runtime;
 use crate::progress::{Progress, Silent};
+use crate::settings::{CheckedSettings, Faults, SettingFault};
 use crate::weights::Weights;
 
 /// The artifact that holds the model and its tokenizer.
@@ -43,21 +44,16 @@ impl Default for TextSettings {
     }
 }
 
-impl TextSettings {
-    fn check(&self) -> Result<()> {
-        let fail = |name, value, reason| Err(TextError::Setting { name, value, reason });
-        if self.batch_size == 0 {
-            return fail(
-                "batch_size",
-                0,
-                "at least one text must go through the network at a time",
-            );
-        }
+impl CheckedSettings for TextSettings {
+    fn faults(&self) -> Vec<SettingFault> {
+        let mut faults = Faults::default();
+        let text = "at least one text must go through the network at a time";
+        faults.unless(self.batch_size > 0, "batch_size", self.batch_size, text);
         // Two tokens are taken by the marks of beginning and end.
-        if !(3..=LONGEST_INPUT).contains(&self.maximum_tokens) {
-            return fail("maximum_tokens", self.maximum_tokens, "the model takes 3 to 512 tokens");
-        }
-        Ok(())
+        let fits = (3..=LONGEST_INPUT).contains(&self.maximum_tokens);
+        let tokens = "the model takes 3 to 512 tokens";
+        faults.unless(fits, "maximum_tokens", self.maximum_tokens, tokens);
+        faults.0
     }
 }
 

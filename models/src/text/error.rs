@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::settings::SettingFault;
 use crate::weights::WeightsError;
 
 /// The result of the calls that embed text.
@@ -42,15 +43,8 @@ pub enum TextError {
         reason: String,
     },
     /// A setting has a value that cannot work.
-    #[error("setting `{name}` of the text embedding is {value}: {reason}")]
-    Setting {
-        /// The field of the settings structure.
-        name: &'static str,
-        /// The value that was given.
-        value: usize,
-        /// Why that cannot work.
-        reason: &'static str,
-    },
+    #[error("text embedding: {0}")]
+    Setting(#[from] SettingFault),
     /// The runtime failed on a batch.
     #[error("embedding {count} texts failed: {reason}")]
     Embedding {

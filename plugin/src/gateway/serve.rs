@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, GatewaySettings, Protocol};
-use crate::serving::{self, Tls, TlsError, TlsFiles};
+use crate::serving::{self, ConnectionSettings, Tls, TlsError, TlsFiles};
 
 /// The gateway cannot start, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -101,13 +101,15 @@ impl BoundGateway {
     pub async fn serve(
         self,
         dressed: impl Fn(Protocol, axum::Router) -> axum::Router,
+        connections: ConnectionSettings,
         shutdown: CancellationToken,
         grace: Duration,
     ) -> Result<(), GatewayError> {
         let Self { gateway, rest, grpc, tls, .. } = self;
         let serve = |protocol: Protocol, listener: TcpListener| {
             let router = dressed(protocol, gateway.router(protocol));
-            let served = serving::serve(listener, router, tls.clone(), shutdown.clone(), grace);
+            let (tls, shutdown) = (tls.clone(), shutdown.clone());
+            let served = serving::serve(listener, router, tls, connections, shutdown, grace);
             async move {
                 let failed = |source| GatewayError::Serving { protocol: protocol.name(), source };
                 served.await.map_err(failed)

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use tokio_util::sync::CancellationToken;
-use whyrank_plugin::{ItemId, UserId};
+use whyrank_plugin::{ItemRecord, UserRecord};
 
 use super::output::{plain, print, recommendations, table};
 use super::runtime::Runtime;
@@ -70,7 +70,7 @@ pub(super) async fn explain(
         writer.write(pair, None, CancellationToken::new()).await?.record
     };
     // A text that is there is shown, whatever becomes of its account.
-    let mattered = match mattered_now(&runtime, user_id, item_id).await {
+    let mattered = match mattered_now(&runtime, &user_record, item_record.clone()).await {
         Ok(mattered) => mattered,
         Err(error) => {
             eprintln!("what moved the score is not told: {error:#}");
@@ -97,10 +97,14 @@ pub(super) async fn explain(
     })
 }
 
-async fn mattered_now(runtime: &Runtime, user: UserId, item: ItemId) -> Result<Option<Mattered>> {
+async fn mattered_now(
+    runtime: &Runtime,
+    user: &UserRecord,
+    item: ItemRecord,
+) -> Result<Option<Mattered>> {
     let embedder = runtime.embedder()?;
     let reranker = runtime.reranker(&embedder, None, Freshness::default()).await?;
-    Ok(mattered(&reranker, &runtime.storage, user, item).await?)
+    Ok(mattered(&reranker, user, item).await?)
 }
 
 pub(super) async fn compare(

@@ -137,6 +137,7 @@ async fn serve_watching(
     };
     let settings = runtime.settings.server.clone();
     let grace = Duration::from_secs(settings.grace_seconds);
+    let connections = settings.connections;
     let (storage, metrics) = (runtime.storage.clone(), runtime.metrics.clone());
     let audiences = runtime.audiences(reranker.clone(), &embedder)?;
     let insights = runtime.insights(reranker.clone());
@@ -179,7 +180,8 @@ async fn serve_watching(
         let router = api.clone().health_only().router();
         let shutdown = shutdown.clone();
         let serving = async move {
-            if let Err(error) = serving::serve(listener, router, None, shutdown, grace).await {
+            let served = serving::serve(listener, router, None, connections, shutdown, grace).await;
+            if let Err(error) = served {
                 tracing::error!(%error, "health and metrics are served no longer");
             }
         };
@@ -198,7 +200,7 @@ async fn serve_watching(
     };
     let passing = async {
         let Some(gateway) = gateway else { return Ok(()) };
-        let served = gateway.serve(observed, shutdown.clone(), grace).await;
+        let served = gateway.serve(observed, connections, shutdown.clone(), grace).await;
         let served = served.context("serving the gateway");
         shutdown.cancel();
         served

@@ -14,7 +14,7 @@ use whyrank_models::weights::{FetchSettings, Manifest, Weights};
 use whyrank_plugin::KeyLimits;
 use whyrank_plugin::gateway::GatewaySettings;
 use whyrank_plugin::secret::Secret;
-use whyrank_plugin::serving::TlsFiles;
+use whyrank_plugin::serving::{ConnectionSettings, TlsFiles};
 
 use crate::access::AccessKey;
 use crate::artifacts::ArtifactPaths;
@@ -282,6 +282,8 @@ pub struct ServerSettings {
     /// Seconds between looks at the files of keys and certificates; changed ones are read again. 0 waits
     /// for the signal SIGHUP.
     pub reload_seconds: u64,
+    /// How long connections may keep a listener waiting, the gateway's too.
+    pub connections: ConnectionSettings,
     /// The console under `/console`.
     pub console: ConsoleSettings,
     /// What was read from `keys_file`; no setting of its own.
@@ -328,6 +330,7 @@ impl Default for ServerSettings {
             health_address: None,
             audit_characters: 2_000,
             reload_seconds: 30,
+            connections: ConnectionSettings::default(),
             console: ConsoleSettings::default(),
             keys_read: Vec::new(),
         }

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
+use whyrank_models::CheckedSettings;
+
 use super::listeners;
 use super::load::Loaded;
 use super::settings::{Settings, VectorSource};
@@ -204,8 +206,19 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "vectors.factorisation.like_threshold",
         "must equal `ratings.like_from`: a like is a like everywhere",
     );
-    check(factorisation.dimension >= 1, "vectors.factorisation.dimension", "must be at least 1");
-    check(settings.autoencoder.code >= 1, "autoencoder.code", "must be at least 1");
+    let of_models: [(&str, &dyn CheckedSettings); 6] = [
+        ("vectors.factorisation", factorisation),
+        ("vectors.taste", &settings.vectors.taste),
+        ("autoencoder", &settings.autoencoder),
+        ("explainer", &settings.explainer),
+        ("ranker", &settings.ranker),
+        ("text", &settings.text),
+    ];
+    for (section, of_model) in of_models {
+        for fault in of_model.faults() {
+            check(false, &format!("{section}.{}", fault.name), fault.reason);
+        }
+    }
     check(
         split.validation > 0.0 && split.validation < 1.0,
         "split.validation",
@@ -221,8 +234,11 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "must be an address and a port, such as \"127.0.0.1:6380\"",
     );
     check(server.maximum_requests >= 1, "server.maximum_requests", "must be at least 1");
-    let console = &server.console;
+    let (console, connections) = (&server.console, server.connections);
     for (key, holds) in [
+        ("server.connections.head_seconds", connections.head_seconds >= 1),
+        ("server.connections.probe_seconds", connections.probe_seconds >= 1),
+        ("server.connections.untaken_seconds", connections.untaken_seconds >= 1),
         ("server.console.session_minutes", console.session_minutes >= 1),
         ("server.console.maximum_sessions", console.maximum_sessions >= 1),
         ("server.console.rows", console.rows >= 1),
@@ -320,6 +336,10 @@ mod tests {
             "line 2: rerank.maximum_text_influence: must be a number of 0 or more",
         );
         check("[ratings]\nlike_from = 1.0\n", "ratings.dislike_to: must be below");
+        check("[ranker]\nstarts = 0\n", "line 2: ranker.starts: at least one network");
+        check("[ranker.training]\nbatch = 0\n", "line 2: ranker.training.batch: a step needs");
+        check("[vectors.taste]\nridge = 0.0\n", "line 2: vectors.taste.ridge: it must be");
+        check("[text]\nmaximum_tokens = 2\n", "line 2: text.maximum_tokens: the model takes");
         check("[split]\nvalidation = 1.0\n", "line 2: split.validation");
         check("[split]\nfolds = 1\n", "line 2: split.folds: must be at least 2");
         check("[split]\nunrated_items = 1.1\n", "line 2: split.unrated_items: must be from 0 to 1");

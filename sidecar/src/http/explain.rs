@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 use utoipa::ToSchema;
-use whyrank_plugin::{ExplanationRecord, ItemId, UserId};
+use whyrank_plugin::{ExplanationRecord, ItemRecord, UserRecord};
 
 use super::json::Json;
 use super::known::{known_item, known_user};
@@ -109,7 +109,8 @@ pub(super) async fn explain(
     api.observed("explain", async move {
         let (user, item) = known_pair(&answer, &request).await?;
         if !request.wait {
-            let mut found = answer.inner.storage.explanations(&[(user, item)]).await?;
+            let pair = (user.id, item.id);
+            let mut found = answer.inner.storage.explanations(&[pair]).await?;
             let looked_up = |outcome| {
                 answer.inner.metrics.explanation_lookups.with_label_values(&[outcome]).inc()
             };
@@ -124,9 +125,9 @@ pub(super) async fn explain(
             if stale.is_some()
                 && let Some(missing) = &answer.inner.missing
             {
-                missing.stale(user, item);
+                missing.stale(user.id, item.id);
             }
-            let mut response = answer.explained(record).await;
+            let mut response = answer.explained(record, &user, item).await;
             response.explanation.stale = stale;
             return Ok(axum::Json(response).into_response());
         }
@@ -134,8 +135,8 @@ pub(super) async fn explain(
         let cancel = CancellationToken::new();
         // A caller that leaves drops this future, and with it the guard: the LLM stops.
         let _guard = cancel.clone().drop_guard();
-        let record = write(&desk, user, item, None, cancel, limit).await?;
-        Ok(axum::Json(answer.explained(record).await).into_response())
+        let record = write(&desk, &user, &item, None, cancel, limit).await?;
+        Ok(axum::Json(answer.explained(record, &user, item).await).into_response())
     })
     .await
 }
@@ -152,9 +153,13 @@ impl Api {
         Ok((desk, Duration::from_secs(self.inner.settings.write_timeout_seconds)))
     }
 
-    async fn explained(&self, record: ExplanationRecord) -> ExplainResponse {
-        let (reranker, storage) = (&self.inner.reranker, &self.inner.storage);
-        let mattered = mattered(reranker, storage, record.user, record.item).await;
+    async fn explained(
+        &self,
+        record: ExplanationRecord,
+        user: &UserRecord,
+        item: ItemRecord,
+    ) -> ExplainResponse {
+        let mattered = mattered(&self.inner.reranker, user, item).await;
         // A text that was written is not lost to a fault of the ranker.
         let mattered = mattered.unwrap_or_else(|error| {
             tracing::warn!(%error, "what moved a score is not told");
@@ -164,23 +169,26 @@ impl Api {
     }
 }
 
-/// The ids of the pair, if both sides are in the store.
-async fn known_pair(api: &Api, request: &ExplainRequest) -> Result<(UserId, ItemId), ApiError> {
+/// The pair, if both sides are in the store.
+async fn known_pair(
+    api: &Api,
+    request: &ExplainRequest,
+) -> Result<(UserRecord, ItemRecord), ApiError> {
     let storage = &api.inner.storage;
     let user = known_user(storage, &request.user).await?;
     let item = known_item(storage, &request.item).await?;
-    Ok((user.id, item.id))
+    Ok((user, item))
 }
 
 async fn write(
     desk: &WritingDesk,
-    user: UserId,
-    item: ItemId,
+    user: &UserRecord,
+    item: &ItemRecord,
     deltas: Option<mpsc::Sender<Delta>>,
     cancel: CancellationToken,
     limit: Duration,
 ) -> Result<ExplanationRecord, ApiError> {
-    let writing = desk.write(user, item, deltas, cancel);
+    let writing = desk.write(user.id, item.id, deltas, cancel);
     tokio::time::timeout(limit, writing).await.unwrap_or_else(|_| {
         let message = "writing took longer than `server.write_timeout_seconds`";
         Err(ApiError::new(Cause::Deadline, message))
@@ -207,11 +215,11 @@ async fn streamed(
     let given_up = cancel.clone();
     // A task of its own, because the deltas are read to their end before its result is awaited.
     let writing = async move {
-        let record = write(&desk, user, item, Some(sender), cancel.clone(), limit).await;
+        let record = write(&desk, &user, &item, Some(sender), cancel.clone(), limit).await;
         // A text that is given up may have a place in the queue still, and with it the other end of the
         // deltas: nobody reads on.
         let record = record.inspect_err(|_| cancel.cancel())?;
-        Ok(api.explained(record).await)
+        Ok(api.explained(record, &user, item).await)
     };
     let writing = tokio::spawn(writing.in_current_span());
     let deltas = futures::stream::unfold(receiver, |mut receiver| async move {

@@ -263,7 +263,8 @@ impl Api {
             stop.cancelled().await;
             inner.stopping.store(true, Ordering::Relaxed);
         });
-        let served = serving::serve(listener, router, tls, shutdown, grace).await;
+        let connections = self.inner.settings.connections;
+        let served = serving::serve(listener, router, tls, connections, shutdown, grace).await;
         flag.abort();
         served
     }

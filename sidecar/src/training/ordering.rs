@@ -99,7 +99,8 @@ impl Ordering {
             ScoreKind::Response if settings.consumers > 0 => {
                 let training = &examples.pairs[..examples.test];
                 let kept = examples.validation_kept;
-                trainer.learn_take_up(examples.latest(), training, kept)?.map(|(model, _)| model)
+                let (latest, complete) = (examples.latest(), examples.complete());
+                trainer.learn_take_up(latest, complete, training, kept)?.map(|(model, _)| model)
             }
             _ => None,
         };

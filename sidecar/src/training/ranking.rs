@@ -10,7 +10,7 @@ use whyrank_models::explainer::Explainer;
 use whyrank_models::ranker::{CandidateInput, RankerExamples, RankerReport, TrainedRanker};
 use whyrank_plugin::{Codes, ItemId, UserId};
 
-use super::known::{Example, Known, Population};
+use super::known::{Example, Known, Population, Seen};
 use super::{TakeUpOutcome, Trainer};
 use crate::artifacts::{self, load_encoder};
 use crate::features::{self, ConsumerState};
@@ -76,7 +76,8 @@ impl Trainer {
         let mut trained =
             TrainedRanker::train(&training, &validation, &self.settings.ranker, progress)?;
         let latest = material.known.last().context("the training part is always known")?;
-        let take_up = self.learn_take_up(latest, &examples, validation_kept)?;
+        let complete = self.known(&population, Seen::Everything)?;
+        let take_up = self.learn_take_up(latest, &complete, &examples, validation_kept)?;
         let take_up = take_up.map(|(model, outcome)| {
             trained.set_take_up(model);
             outcome
