@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use futures::StreamExt;
+use futures::future::ready;
+use futures::{StreamExt, stream};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -123,7 +124,7 @@ pub struct Run<'a> {
     pub users: &'a [String],
     /// Tells how far the run is.
     pub progress: &'a dyn Progress,
-    /// Ends the run after the pair in hand.
+    /// Ends the run, and with it the pairs in hand.
     pub cancel: CancellationToken,
 }
 
@@ -153,36 +154,38 @@ impl Run<'_> {
         let deadline = self.deadline();
         let mut failures = Failures::default();
         self.progress.begin("writing explanations", planned.len() as u64);
-        for (done, pair) in planned.iter().enumerate() {
-            if self.is_over(deadline) {
-                report.stopped = true;
-                break;
-            }
+        let begun = stream::iter(&planned).take_while(|_| ready(!self.is_over(deadline)));
+        let writing = begun.map(|pair| {
             let (user, item) = (&users[pair.user], &items[&pair.item]);
-            let written = Pair { user, item, before: pair.before };
-            match self.writer.write(written, None, self.cancel.child_token()).await {
+            let pair = Pair { user, item, before: pair.before };
+            self.writer.write(pair, None, self.cancel.child_token())
+        });
+        let mut writing = pin!(writing.buffer_unordered(self.writer.parallel()));
+        let (started, mut done) = (Instant::now(), 0);
+        while let Some(written) = writing.next().await {
+            match written {
                 Ok(outcome) => {
                     failures.end();
                     report.refusals += outcome.refusals;
                     report.usage += outcome.usage;
-                    report.seconds += outcome.seconds;
                     match (outcome.reused, outcome.record.provenance.source) {
                         (true, _) => report.reused += 1,
                         (false, Source::Llm) => report.llm += 1,
                         (false, Source::Template) => report.template += 1,
                     }
                 }
-                Err(_) if self.cancel.is_cancelled() => {
-                    report.stopped = true;
-                    break;
-                }
+                // Those that are in hand end as well.
+                Err(_) if self.cancel.is_cancelled() => continue,
                 Err(error) => {
                     report.failed += 1;
                     failures.add(error, "a pair")?;
                 }
             }
-            self.progress.advance(done as u64 + 1);
+            done += 1;
+            self.progress.advance(done as u64);
         }
+        report.stopped = done < planned.len();
+        report.seconds = started.elapsed().as_secs_f64();
         self.progress.note(&format!(
             "{} by the LLM, {} by the template, {} there already",
             report.llm, report.template, report.reused
@@ -325,3 +328,7 @@ impl Run<'_> {
         Ok(planned)
     }
 }
+
+#[cfg(test)]
+#[path = "generate_tests.rs"]
+mod tests;

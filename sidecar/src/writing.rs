@@ -198,6 +198,11 @@ impl PairWriter {
         Ok(Some(self.writer.review(&context, &explanation)))
     }
 
+    /// How many pairs should be written at once by who wants many.
+    pub fn parallel(&self) -> usize {
+        self.writer.parallel()
+    }
+
     /// Foresees ratings of items with the same LLM.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use crate::evaluation::{
     EvaluationReport, FinishedRun, SplitKind, divide, forecasts, page, read_answers, share_of,
     write_split,
 };
-use crate::generator::{self, Forecaster, GeneratorKind, Prompts};
+use crate::generator::{self, Forecaster, GeneratorKind, OpenAiSettings, Prompts};
 use crate::import::{Dataset, ImportedInteraction};
 use crate::ingest::ingest;
 use crate::progress::Terminal;
@@ -227,7 +227,9 @@ fn fingerprint(
     training: &Dataset,
     test: &[ImportedInteraction],
 ) -> Result<String> {
-    let writing = &settings.generator;
+    // How many are asked for at once decides how soon texts are there, and not what they say.
+    let mut writing = settings.generator.clone();
+    writing.openai.parallel = OpenAiSettings::default().parallel;
     let prompts =
         Prompts::load(writing.prompts.as_deref(), writing.prompt_style, &writing.cleaning)?;
     let held = Dataset { interactions: test.to_vec(), ..Dataset::default() };
@@ -250,7 +252,7 @@ fn fingerprint(
         "ids": settings.store.ids,
         "evidence": settings.evidence,
         "generator": format!("{kind:?}"),
-        "writing": settings.generator,
+        "writing": writing,
         "prompts": prompts.version(),
     });
     Ok(format!("{:x}", Sha256::digest(serde_json::to_vec(&decisive)?)))

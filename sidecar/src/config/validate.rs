@@ -115,6 +115,11 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
     for (key, reason) in settings.generator.forecast.faults() {
         check(false, &format!("generator.{key}"), reason);
     }
+    check(
+        settings.generator.openai.parallel >= 1,
+        "generator.openai.parallel",
+        "must be at least 1",
+    );
     let audience = &settings.audience;
     for (key, number, most, of) in [
         ("audience.limit", audience.limit, audience.maximum_limit, "audience.maximum_limit"),
@@ -349,8 +354,8 @@ mod tests {
             "line 1: store.existing_items: needs `store",
         );
         check(
-            "[generator.forecast]\nparallel = 0\n",
-            "line 2: generator.forecast.parallel: must be at least 1",
+            "[generator.openai]\nparallel = 0\n",
+            "line 2: generator.openai.parallel: must be at least 1",
         );
         check("[audience]\nlimit = 0\n", "line 2: audience.limit: must be at least 1");
         check("[insights]\nepsilon = 0.0\n", "line 2: insights.epsilon: must be a number above 0");

@@ -37,8 +37,6 @@ pub struct ForecastSettings {
     /// ratings bear that out better. Where a server tells no probabilities the number said counts; for one that
     /// refuses the question, this must be false.
     pub probabilities: bool,
-    /// Questions to a server at once; at least 1. A model in this process is asked one after the other.
-    pub parallel: usize,
 }
 
 /// One thing that everybody knows.
@@ -67,7 +65,6 @@ impl Default for ForecastSettings {
             subject: "how people rate things on average".to_owned(),
             examples: examples.map(example).into(),
             probabilities: true,
-            parallel: 4,
         }
     }
 }
@@ -89,7 +86,6 @@ impl ForecastSettings {
                 "forecast.examples",
                 "needs at least one, each with a title and a rating from 1 to 10",
             ),
-            (self.parallel > 0, "forecast.parallel", "must be at least 1"),
         ];
         let faults = checks.into_iter().filter(|(fine, ..)| !fine);
         faults.map(|(_, key, reason)| (key, reason)).collect()
@@ -139,7 +135,7 @@ impl Forecaster {
     }
 
     fn version_of(&self, told: &CleanPair) -> u32 {
-        let ForecastSettings { subject, examples, probabilities, .. } = &self.settings;
+        let ForecastSettings { subject, examples, probabilities } = &self.settings;
         let asked = (self.generator.identity(), subject, examples, probabilities, &told.item.title);
         let asked = serde_json::json!(asked);
         let digest = short_hash(asked.to_string().as_bytes(), 8);
@@ -153,7 +149,7 @@ impl Forecaster {
         cancel: &'a CancellationToken,
     ) -> impl Stream<Item = Result<Foreseen, GeneratorError>> + 'a {
         let asked = titles.into_iter().map(|title| self.forecast(title, cancel.child_token()));
-        stream::iter(asked).buffered(self.settings.parallel)
+        stream::iter(asked).buffered(self.generator.parallel())
     }
 
     /// Asks about one title. The same title gives the same answer.
@@ -280,10 +276,9 @@ mod tests {
         let nothing = ForecastSettings {
             subject: " ".into(),
             examples: Vec::new(),
-            parallel: 0,
             ..ForecastSettings::default()
         };
-        assert_eq!(nothing.faults().len(), 3);
+        assert_eq!(nothing.faults().len(), 2);
         assert!(ForecastSettings::default().faults().is_empty());
     }
 }

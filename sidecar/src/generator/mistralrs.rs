@@ -32,6 +32,7 @@ use super::{
 pub struct MistralrsGenerator {
     model: Model,
     turn: Semaphore,
+    parallel: usize,
     identity: GeneratorIdentity,
     enforce_format: bool,
 }
@@ -81,6 +82,7 @@ impl MistralrsGenerator {
         Ok(Self {
             model,
             turn: Semaphore::new(settings.parallel.max(1)),
+            parallel: settings.parallel.max(1),
             identity: identity(settings, version),
             enforce_format: settings.enforce_format,
         })
@@ -215,6 +217,10 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 impl Generator for MistralrsGenerator {
     fn identity(&self) -> &GeneratorIdentity {
         &self.identity
+    }
+
+    fn parallel(&self) -> usize {
+        self.parallel
     }
 
     async fn generate(

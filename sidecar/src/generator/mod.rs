@@ -194,6 +194,12 @@ pub trait Generator: Send + Sync {
     /// Who writes.
     fn identity(&self) -> &GeneratorIdentity;
 
+    /// How many answers it should be asked for at once by who wants many: one that works on several together
+    /// writes more in the same time.
+    fn parallel(&self) -> usize {
+        1
+    }
+
     /// Writes one answer.
     ///
     /// Pieces go to `deltas` as they are written; joined they are the returned text. Ends with

@@ -59,6 +59,9 @@ impl OpenAiGenerator {
         {
             return refuse("openai.timeout_seconds", "must be between 0.001 and 86400");
         }
+        if settings.parallel == 0 {
+            return refuse("openai.parallel", "must be at least 1");
+        }
         let key = api_key(settings)?;
         let identity = GeneratorIdentity {
             generator: "openai".to_string(),
@@ -206,6 +209,10 @@ impl Generator for OpenAiGenerator {
         &self.identity
     }
 
+    fn parallel(&self) -> usize {
+        self.settings.parallel
+    }
+
     async fn generate(
         &self,
         prompt: &Prompt<'_>,
@@ -314,6 +321,7 @@ mod tests {
         check(|settings| settings.base_url = "localhost".into(), "openai.base_url");
         check(|settings| settings.model.clear(), "openai.model");
         check(|settings| settings.timeout_seconds = f64::NAN, "openai.timeout_seconds");
+        check(|settings| settings.parallel = 0, "openai.parallel");
         check(
             |settings| settings.api_key_file = Some("/nowhere/key".into()),
             "openai.api_key_file",

@@ -98,6 +98,8 @@ pub struct OpenAiSettings {
     pub new_token_limit: bool,
     /// Further tries when the server is busy (429), fails (5xx) or cannot be reached.
     pub retries: usize,
+    /// Requests at once of a run that wants many answers; at least 1.
+    pub parallel: usize,
 }
 
 impl Default for OpenAiSettings {
@@ -110,6 +112,7 @@ impl Default for OpenAiSettings {
             timeout_seconds: 120.0,
             new_token_limit: false,
             retries: 3,
+            parallel: 4,
         }
     }
 }

@@ -110,6 +110,11 @@ impl Writer {
         self.generator.identity()
     }
 
+    /// How many explanations should be asked for at once by who wants many.
+    pub fn parallel(&self) -> usize {
+        self.generator.parallel()
+    }
+
     /// Foresees ratings of items with the same generator.
     ///
     /// # Errors

@@ -6,8 +6,10 @@
 //! side, both, and controls that tell reasoning from more text.
 
 use std::collections::HashMap;
+use std::pin::pin;
 
 use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -325,23 +327,30 @@ impl Trainer {
             true => ("filling in the template", ""),
             false => ("writing explanations", "; what is written is kept"),
         };
-        let mut texts = Vec::with_capacity(examples.pairs.len());
-        let mut by_llm = 0;
-        self.progress.begin(stage, examples.pairs.len() as u64);
-        for (place, example) in examples.pairs.iter().enumerate() {
-            ensure!(!self.progress.cancelled(), "{stage} was stopped{kept}");
-            let user = &examples.learner(place).record;
-            let item = items.get(&example.entry.item).context("examples have an item")?;
-            let pair = Pair { user, item, before: Some(example.entry.time) };
-            let explanation = if by_template {
-                writer.template(pair).await?
-            } else {
+        let one = |(place, example): (usize, &Example)| {
+            let example = *example;
+            async move {
+                ensure!(!self.progress.cancelled(), "{stage} was stopped{kept}");
+                let user = &examples.learner(place).record;
+                let item = items.get(&example.entry.item).context("examples have an item")?;
+                let pair = Pair { user, item, before: Some(example.entry.time) };
+                if by_template {
+                    return Ok((place, writer.template(pair).await?, false));
+                }
                 let record = writer.write(pair, None, CancellationToken::new()).await?.record;
-                by_llm += usize::from(record.provenance.source == Source::Llm);
-                record.explanation
-            };
-            texts.push([explanation.positive, explanation.negative]);
-            self.progress.advance(place as u64 + 1);
+                Ok((place, record.explanation, record.provenance.source == Source::Llm))
+            }
+        };
+        let all = stream::iter(examples.pairs.iter().enumerate()).map(one);
+        let mut written = pin!(all.buffer_unordered(writer.parallel()));
+        let mut texts = vec![[String::new(), String::new()]; examples.pairs.len()];
+        let (mut by_llm, mut done) = (0, 0);
+        self.progress.begin(stage, examples.pairs.len() as u64);
+        while let Some((place, explanation, llm)) = written.try_next().await? {
+            texts[place] = [explanation.positive, explanation.negative];
+            by_llm += usize::from(llm);
+            done += 1;
+            self.progress.advance(done);
         }
         self.progress.end();
         Ok((texts, by_llm))
