@@ -124,6 +124,23 @@ fn predictions_do_not_depend_on_what_the_test_part_was_rated() -> Result<()> {
 }
 
 #[test]
+fn what_is_written_about_some_pairs_tells_of_all_others() -> Result<()> {
+    let installation = Installation::new()?;
+    let arms = "arms = [\"features\", \"both\"]";
+    installation.configure(&format!("{SMALL}{arms}\n").replace("[0.5, 1.0]", "[1.0]"))?;
+    let path = installation.path();
+    eval(&installation, &["--output", "all"])?;
+    installation.replace("resamples = 200", "resamples = 200\nwritten_pairs = 40")?;
+    let report = eval(&installation, &["--output", "some"])?;
+    let [all, some] = [predictions(&path.join("all"))?, predictions(&path.join("some"))?];
+    ensure!(all[0] == some[0], "what is written reached the features");
+    ensure!(all[1] != some[1], "explanations of 40 pairs gave the same as those of all");
+    let rated = some[1].as_array().context("ratings")?;
+    ensure!(rated.len() > 20 && rated.iter().all(Value::is_number), "{report}");
+    Ok(())
+}
+
+#[test]
 fn what_an_llm_foresees_of_items_is_judged_beside_that_of_other_items() -> Result<()> {
     let installation = Installation::new()?;
     let arms = "resamples = 200\narms = [\"features\", \"forecast\", \"misplaced\"]";

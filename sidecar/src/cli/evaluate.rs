@@ -245,6 +245,7 @@ fn fingerprint(
         "explainer": settings.explainer,
         "arms": settings.evaluation.arms,
         "ordering": settings.evaluation.ordering,
+        "written": settings.evaluation.written_pairs,
         "score": settings.rerank.score,
         "bound": settings.rerank.maximum_text_influence,
         "ratings": settings.ratings,
@@ -305,7 +306,7 @@ impl Evaluation {
         if let Some(archive) = &self.archive {
             writer = writer.with_archive(archive.clone());
         }
-        let outcome = trainer.compare(&test, &writer, &plan.arms, &plan.ordering, seed).await?;
+        let outcome = trainer.compare(&test, &writer, plan, seed).await?;
         runtime.close().await?;
         *last = Some(trainer);
         let (fingerprint, program) = (self.fingerprint.clone(), self.program.clone());

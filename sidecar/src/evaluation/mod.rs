@@ -42,6 +42,9 @@ pub struct EvaluationSettings {
     /// Pairs of the test part that are predicted at most: whole consumers, in a random order of a fixed seed,
     /// as long as they fit. 0 is all.
     pub maximum_test_pairs: usize,
+    /// Pairs that explanations are written for at most, among those that are learned from; the codes of all
+    /// others are predicted from these, as they are in answers. 0 writes for all pairs, those of the test too.
+    pub written_pairs: usize,
     /// Resamples of the bootstrap behind intervals.
     pub resamples: usize,
     /// What is asked of the order of retrieved candidates.
@@ -58,6 +61,7 @@ impl Default for EvaluationSettings {
             seeds: vec![1, 2, 3, 4, 5],
             arms: Arm::ALL.to_vec(),
             maximum_test_pairs: 0,
+            written_pairs: 0,
             resamples: 2_000,
             ordering: OrderingSettings::default(),
         }

@@ -6,32 +6,30 @@
 //! side, both, and controls that tell reasoning from more text.
 
 use std::collections::HashMap;
-use std::pin::pin;
 
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
-use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
-use whyrank_models::autoencoder::Autoencoder;
+use sha2::{Digest, Sha256};
 use whyrank_models::metrics::{auc, mae, rmse};
 use whyrank_models::ranker::{
     Calibration, InputGroups, RankerExamples, RankerSettings, Score, TrainedRanker,
 };
-use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, Source, UserId};
+use whyrank_plugin::{Codes, HistoryEntry, ItemId, ItemRecord, UserId};
 
 use super::expected::Forecasts;
 use super::faithfulness::Faithfulness;
 use super::known::{Example, Known, Learner, Population, Seen};
-use super::ordering::{Ordering, OrderingOutcome, OrderingSettings};
+use super::ordering::{Ordering, OrderingOutcome};
+use super::ranking::NO_VECTOR;
 use super::{Trainer, item_text, user_text};
+use crate::evaluation::EvaluationSettings;
 use crate::features;
 use crate::rerank::Bound;
 use crate::split::earlier;
-use crate::writing::{Pair, PairWriter};
+use crate::writing::PairWriter;
 
 /// Titles of each kind that a plain profile names.
 const PROFILE_TITLES: usize = 5;
@@ -176,6 +174,35 @@ impl Examples {
         &self.known(place).learners[self.pairs[place].user]
     }
 
+    /// The user's and the item's vector `[d]` of a pair.
+    pub(super) fn vectors(&self, place: usize) -> Result<(&[f32], &[f32])> {
+        let user = self.learner(place).vector.as_deref();
+        let item = self.known(place).item(self.pairs[place].entry.item);
+        let (item, _) = item.context(NO_VECTOR)?;
+        Ok((user.context("examples have a user vector")?, item))
+    }
+
+    /// Whether rankers learn from the pair: it is of neither the validation nor the test part.
+    pub(super) fn is_learned_from(&self, place: usize) -> bool {
+        place < self.test && !self.pairs[place].validation
+    }
+
+    /// The places of the pairs that explanations are written for: at most so many that rankers learn from, or
+    /// all pairs for 0. As far as they are among the pairs, they are the same for every seed.
+    fn written(&self, most: usize) -> Vec<usize> {
+        if most == 0 {
+            return (0..self.pairs.len()).collect();
+        }
+        let mut places: Vec<usize> =
+            (0..self.test).filter(|place| self.is_learned_from(*place)).collect();
+        places.sort_by_cached_key(|place| {
+            let user = &self.learner(*place).record.external_id;
+            Sha256::digest(format!("{user} {}", self.pairs[*place].entry.item.point()))
+        });
+        places.truncate(most);
+        places
+    }
+
     /// What the whole training part tells.
     pub(super) fn latest(&self) -> &Known {
         &self.known[self.known.len() - 2]
@@ -197,44 +224,45 @@ impl Trainer {
         &self,
         test: &[(UserId, HistoryEntry)],
         writer: &PairWriter,
-        wanted: &[Arm],
-        ordering: &OrderingSettings,
+        plan: &EvaluationSettings,
         seed: u64,
     ) -> Result<ComparisonOutcome> {
+        let wanted = &plan.arms;
         let mut population = self.population().await?;
         let forecasts = std::mem::take(&mut population.described.forecasts);
         let examples = self.gather(&population, test)?;
         let items: HashMap<ItemId, ItemRecord> =
             self.storage.all_items().await?.into_iter().map(|item| (item.id, item)).collect();
-        let codes = |texts: &[[String; 2]]| self.codes_of(texts, &examples, seed);
+        let places = examples.written(plan.written_pairs);
+        let told =
+            |texts: &[[String; 2]], places: &[usize]| self.told_in(texts, places, &examples, seed);
         // Most of the time that a comparison takes is that of texts.
-        let texts = wanted.iter().any(|arm| arm.reads_explanations());
-        let (explained, written_by_llm) = if !texts {
-            (vec![self.no_codes(); examples.pairs.len()], 0)
-        } else {
+        let (mut explained, mut written_by_llm) = (None, 0);
+        if wanted.iter().any(|arm| arm.reads_explanations()) {
             let by_template = writer.is_template();
-            let (explained, by_llm) =
-                self.write_all(&examples, &items, writer, by_template).await?;
-            (codes(&explained)?, by_llm)
-        };
+            let (texts, by_llm) =
+                self.write_all(&examples, &places, &items, writer, by_template).await?;
+            (explained, written_by_llm) = (Some(told(&texts, &places)?), by_llm);
+        }
         let profiles = if wanted.contains(&Arm::Profile) {
-            codes(&plain_profiles(&examples, &items, self)?)?
+            let all: Vec<usize> = (0..examples.pairs.len()).collect();
+            Some(told(&plain_profiles(&examples, &items, self)?, &all)?)
         } else {
-            Vec::new()
+            None
         };
         let templates = if writer.is_template() || !wanted.contains(&Arm::Template) {
             None
         } else {
-            Some(codes(&self.write_all(&examples, &items, writer, true).await?.0)?)
+            let (texts, _) = self.write_all(&examples, &places, &items, writer, true).await?;
+            Some(told(&texts, &places)?)
         };
-        let shuffled = shuffled(&explained, &examples, seed);
+        let shuffled = explained.as_ref().map(|told| shuffled(&told.codes, &examples, seed));
+        let nothing = vec![self.no_codes(); examples.pairs.len()];
         let tested = &examples.pairs[examples.test..];
         let actual: Vec<f32> = tested.iter().map(|example| example.entry.rating).collect();
         let like_from = self.settings.rating_scale().like_from;
         let liked: Vec<bool> = actual.iter().map(|rating| *rating >= like_from).collect();
-        let mut ordering = Ordering::retrieve(ordering, self, &examples)?;
-        let explainer = |codes: &[Codes]| self.explainer_of(&examples, codes, seed);
-        let usual = if texts { Some(explainer(&explained)?) } else { None };
+        let mut ordering = Ordering::retrieve(&plan.ordering, self, &examples)?;
         let mut arms = Vec::with_capacity(wanted.len());
         for arm in Arm::ALL.into_iter().filter(|arm| wanted.contains(arm)) {
             let foreseen = if arm.reads_forecasts() {
@@ -250,17 +278,21 @@ impl Trainer {
                 None
             };
             let examples = foreseen.as_ref().unwrap_or(&examples);
-            let (codes, own) = match (arm, &templates) {
-                (Arm::Template, None) => continue,
-                (Arm::Template, Some(templates)) => (templates, Some(explainer(templates)?)),
-                (Arm::Profile, _) => (&profiles, Some(explainer(&profiles)?)),
-                (Arm::Shuffled, _) => (&shuffled, None),
-                _ => (&explained, None),
+            let told = match arm {
+                Arm::Template if templates.is_none() => continue,
+                Arm::Template => &templates,
+                Arm::Profile => &profiles,
+                _ => &explained,
+            };
+            let codes = match (arm, &shuffled, told) {
+                (Arm::Shuffled, Some(shuffled), _) => shuffled,
+                (_, _, Some(told)) => &told.codes,
+                _ => &nothing,
             };
             let (outcome, ranker) = self.run_arm(arm, examples, codes, &actual, &liked, seed)?;
             arms.push(outcome);
             if let Some(ordering) = &mut ordering {
-                let explainer = own.as_ref().or(usual.as_ref());
+                let explainer = told.as_ref().map(|told| &told.explainer);
                 ordering.rerank(self, examples, arm, &ranker, explainer, seed)?;
             }
         }
@@ -312,77 +344,6 @@ impl Trainer {
              each part needs more: see `split` and `training.maximum_pairs`"
         );
         Ok(Examples { known, pairs, test: first, validation_kept, places })
-    }
-
-    /// The texts of all examples, positive and negative, and how many an LLM wrote. What the template says
-    /// nobody needs in the store.
-    async fn write_all(
-        &self,
-        examples: &Examples,
-        items: &HashMap<ItemId, ItemRecord>,
-        writer: &PairWriter,
-        by_template: bool,
-    ) -> Result<(Vec<[String; 2]>, usize)> {
-        let (stage, kept) = match by_template {
-            true => ("filling in the template", ""),
-            false => ("writing explanations", "; what is written is kept"),
-        };
-        let one = |(place, example): (usize, &Example)| {
-            let example = *example;
-            async move {
-                ensure!(!self.progress.cancelled(), "{stage} was stopped{kept}");
-                let user = &examples.learner(place).record;
-                let item = items.get(&example.entry.item).context("examples have an item")?;
-                let pair = Pair { user, item, before: Some(example.entry.time) };
-                if by_template {
-                    return Ok((place, writer.template(pair).await?, false));
-                }
-                let record = writer.write(pair, None, CancellationToken::new()).await?.record;
-                Ok((place, record.explanation, record.provenance.source == Source::Llm))
-            }
-        };
-        let all = stream::iter(examples.pairs.iter().enumerate()).map(one);
-        let mut written = pin!(all.buffer_unordered(writer.parallel()));
-        let mut texts = vec![[String::new(), String::new()]; examples.pairs.len()];
-        let (mut by_llm, mut done) = (0, 0);
-        self.progress.begin(stage, examples.pairs.len() as u64);
-        while let Some((place, explanation, llm)) = written.try_next().await? {
-            texts[place] = [explanation.positive, explanation.negative];
-            by_llm += usize::from(llm);
-            done += 1;
-            self.progress.advance(done);
-        }
-        self.progress.end();
-        Ok((texts, by_llm))
-    }
-
-    /// Codes of two texts a pair, from an autoencoder that learned from the training pairs' texts only.
-    fn codes_of(
-        &self,
-        texts: &[[String; 2]],
-        examples: &Examples,
-        seed: u64,
-    ) -> Result<Vec<Codes>> {
-        let side = |side: usize| -> Result<Array2<f32>> {
-            let texts: Vec<&str> = texts.iter().map(|both| both[side].as_str()).collect();
-            self.embed(&texts)
-        };
-        let sides = [side(0)?, side(1)?];
-        let known = |table: &Array2<f32>| -> Vec<usize> {
-            let training = 0..examples.test.min(table.nrows());
-            training.filter(|place| !examples.pairs[*place].validation).collect()
-        };
-        let parts = sides.each_ref().map(|table| table.select(Axis(0), &known(table)));
-        let training = concatenate(Axis(0), &[parts[0].view(), parts[1].view()])?;
-        let mut settings = self.settings.autoencoder.clone();
-        settings.pretrain.seed = seed;
-        let mut autoencoder =
-            Autoencoder::pretrain(training.view(), &settings, self.progress.as_ref())?;
-        autoencoder.fine_tune(training.view(), self.progress.as_ref())?;
-        let encode = |table: ArrayView2<'_, f32>| autoencoder.encode(table);
-        let (positive, negative) = (encode(sides[0].view())?, encode(sides[1].view())?);
-        let rows = positive.rows().into_iter().zip(negative.rows());
-        Ok(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }).collect())
     }
 
     /// What a ranker says of examples, bounded as answers are by what it says of the same without codes.

@@ -13,6 +13,7 @@ mod known;
 mod ordering;
 mod ranking;
 mod take_up;
+mod told;
 mod vectors;
 mod versus;
 

@@ -5,13 +5,12 @@
 //! learned from the training pairs' codes, as an answer does whose pairs the LLM has not reached.
 
 use anyhow::{Context, Result};
-use ndarray::Array2;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use whyrank_models::explainer::{ExplainerExamples, TrainedExplainer};
+use whyrank_models::explainer::TrainedExplainer;
 use whyrank_models::metrics::{ndcg_at, recall_at};
 use whyrank_models::ranker::{RankerExamples, TrainedRanker};
 use whyrank_plugin::{Codes, ItemId};
@@ -19,7 +18,7 @@ use whyrank_plugin::{Codes, ItemId};
 use super::Trainer;
 use super::comparison::{Arm, Examples};
 use super::known::Example;
-use super::ranking::NO_VECTOR;
+use super::told::predict_all;
 use crate::features;
 use crate::rerank::ScoreKind;
 
@@ -221,55 +220,13 @@ fn predicted(
     query: &Query,
 ) -> Result<Vec<Codes>> {
     let complete = examples.complete();
-    let learner = &complete.learners[query.user];
-    let user = learner.vector.as_deref().context("queries are of consumers with a vector")?;
+    let user = complete.learners[query.user].vector.as_deref();
+    let user = user.context("queries are of consumers with a vector")?;
     let items = query.candidates.iter().filter_map(|id| complete.item(*id));
-    let items = items.flat_map(|(vector, _)| vector.iter().copied());
-    let users = std::iter::repeat_n(user, query.candidates.len()).flatten().copied();
-    let table =
-        |values: Vec<f32>| Array2::from_shape_vec((query.candidates.len(), user.len()), values);
-    let codes =
-        explainer.predict(table(users.collect())?.view(), table(items.collect())?.view())?;
-    let rows = codes.positive.rows().into_iter().zip(codes.negative.rows());
-    Ok(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }).collect())
+    predict_all(explainer, items.map(|(item, _)| (user, item)))
 }
 
 impl Trainer {
-    /// An explainer that learned the codes of the training pairs only.
-    pub(super) fn explainer_of(
-        &self,
-        examples: &Examples,
-        codes: &[Codes],
-        seed: u64,
-    ) -> Result<TrainedExplainer> {
-        let places: Vec<usize> =
-            (0..examples.test).filter(|place| !examples.pairs[*place].validation).collect();
-        let (mut user, mut item) = (Vec::new(), Vec::new());
-        let (mut positive, mut negative) = (Vec::new(), Vec::new());
-        for place in &places {
-            let example = &examples.pairs[*place];
-            let learner = examples.learner(*place);
-            user.extend(learner.vector.as_deref().context("examples have a user vector")?);
-            item.extend(examples.known(*place).item(example.entry.item).context(NO_VECTOR)?.0);
-            positive.extend(&codes[*place].positive);
-            negative.extend(&codes[*place].negative);
-        }
-        let dimension = self.settings.vectors.factorisation.dimension;
-        let code = self.settings.autoencoder.code;
-        let table = |values, width| Array2::from_shape_vec((places.len(), width), values);
-        let (user, item) = (table(user, dimension)?, table(item, dimension)?);
-        let (positive, negative) = (table(positive, code)?, table(negative, code)?);
-        let known = ExplainerExamples {
-            user: user.view(),
-            item: item.view(),
-            positive: positive.view(),
-            negative: negative.view(),
-        };
-        let mut settings = self.settings.explainer.clone();
-        settings.training.seed = seed;
-        Ok(TrainedExplainer::train(&known, &settings, self.progress.as_ref())?)
-    }
-
     /// The query's candidates as pairs.
     fn pairs_of(&self, examples: &Examples, query: &Query) -> Vec<Example> {
         let known = examples.known.len() - 1;
