@@ -49,6 +49,11 @@ pub(super) fn validate(loaded: &mut Loaded<Settings>) {
         "evaluation.arms",
         "must contain \"features\", which the others are measured against",
     );
+    check(
+        evaluation.written_pairs != 1,
+        "evaluation.written_pairs",
+        "must be 0, for all pairs, or at least 2: one pair tells nothing of others",
+    );
     let ordering = &evaluation.ordering;
     check(ordering.candidates > 0, "evaluation.ordering.candidates", "must be at least 1");
     check(ordering.cutoff > 0, "evaluation.ordering.cutoff", "must be at least 1");
@@ -341,6 +346,7 @@ mod tests {
             "line 2: rerank.maximum_text_influence: must be a number of 0 or more",
         );
         check("[ratings]\nlike_from = 1.0\n", "ratings.dislike_to: must be below");
+        check("[evaluation]\nwritten_pairs = 1\n", "line 2: evaluation.written_pairs: must be 0");
         check("[ranker]\nstarts = 0\n", "line 2: ranker.starts: at least one network");
         check("[ranker.training]\nbatch = 0\n", "line 2: ranker.training.batch: a step needs");
         check("[vectors.taste]\nridge = 0.0\n", "line 2: vectors.taste.ridge: it must be");
