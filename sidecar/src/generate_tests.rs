@@ -59,8 +59,8 @@ impl Generator for Together {
             _ = self.met.wait() => {}
             () = cancel.cancelled() => return Err(GeneratorError::Cancelled),
         }
-        let text = "WHY: You like long journeys, and this one takes you far away.\n\
-                    WHY NOT: Its loud and gloomy battles may be too much for you.";
+        // No good, so that each pair takes all its attempts and then the template: three times three at once.
+        let text = "WHY: Good.";
         Ok(Generation {
             text: text.to_owned(),
             truncated: false,
@@ -127,11 +127,14 @@ impl Bench {
 /// Regression: a run asked for one pair at a time, whatever worked on several at once.
 #[tokio::test]
 async fn as_many_pairs_are_in_hand_as_the_generator_works_on_at_once() {
-    let bench = Bench::new(Together::new(3)).await;
-    let report = bench.run(&CancellationToken::new()).await;
-    assert_eq!((report.llm, report.failed, report.stopped), (6, 0, false), "{report:?}");
-    let again = bench.run(&CancellationToken::new()).await;
-    assert_eq!((again.llm, again.reused), (0, 6), "what is written is not written again");
+    let generator = Together::new(3);
+    let bench = Bench::new(generator.clone()).await;
+    let (cancel, limit) = (CancellationToken::new(), Duration::from_secs(120));
+    let report = tokio::time::timeout(limit, bench.run(&cancel)).await;
+    let report = report.expect("the generator waits for three at once");
+    assert_eq!((report.llm + report.template, report.failed, report.stopped), (6, 0, false));
+    let asked = generator.asked.load(Ordering::SeqCst);
+    assert!(asked >= 6, "{asked} answers for 6 pairs");
 }
 
 #[tokio::test]
