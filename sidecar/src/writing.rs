@@ -103,14 +103,12 @@ pub struct Outcome {
     pub usage: Usage,
     /// Why attempts were refused.
     pub refusals: usize,
-    /// Seconds the writing took.
-    pub seconds: f64,
 }
 
 impl Outcome {
     /// The pair was written already.
     fn reused(record: ExplanationRecord) -> Self {
-        Self { record, reused: true, usage: Usage::default(), refusals: 0, seconds: 0.0 }
+        Self { record, reused: true, usage: Usage::default(), refusals: 0 }
     }
 }
 
@@ -312,7 +310,6 @@ impl PairWriter {
             reused: false,
             usage: written.usage,
             refusals: written.refusals.len(),
-            seconds,
         }))
     }
 

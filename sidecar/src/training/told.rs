@@ -6,7 +6,7 @@ use std::pin::pin;
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use ndarray::{Array2, Axis, concatenate};
 use tokio_util::sync::CancellationToken;
 use whyrank_models::autoencoder::Autoencoder;
 use whyrank_models::explainer::{ExplainerExamples, TrainedExplainer};
@@ -40,8 +40,13 @@ pub(super) fn predict_all<'a>(
     }
     let table = |values: Vec<f32>| Array2::from_shape_vec((count, values.len() / count), values);
     let codes = explainer.predict(table(users)?.view(), table(items)?.view())?;
-    let rows = codes.positive.rows().into_iter().zip(codes.negative.rows());
-    Ok(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }).collect())
+    Ok(rows(&codes.positive, &codes.negative))
+}
+
+/// The codes of both sides `[pairs, code]`, pair by pair.
+fn rows(positive: &Array2<f32>, negative: &Array2<f32>) -> Vec<Codes> {
+    let rows = positive.rows().into_iter().zip(negative.rows());
+    rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }).collect()
 }
 
 impl Trainer {
@@ -136,10 +141,8 @@ impl Trainer {
         let mut autoencoder =
             Autoencoder::pretrain(training.view(), &settings, self.progress.as_ref())?;
         autoencoder.fine_tune(training.view(), self.progress.as_ref())?;
-        let encode = |table: ArrayView2<'_, f32>| autoencoder.encode(table);
-        let (positive, negative) = (encode(sides[0].view())?, encode(sides[1].view())?);
-        let rows = positive.rows().into_iter().zip(negative.rows());
-        Ok(rows.map(|(p, n)| Codes { positive: p.to_vec(), negative: n.to_vec() }).collect())
+        let encode = |table: &Array2<f32>| autoencoder.encode(table.view());
+        Ok(rows(&encode(&sides[0])?, &encode(&sides[1])?))
     }
 
     /// An explainer that learned the codes of the training pairs only, of those at these places.
