@@ -1,5 +1,7 @@
 //! Texts that an LLM wrote, kept in a JSON Lines file apart from any store, so that nobody has to write
-//! them again: an evaluation makes many stores, and a text may be the work of half a minute.
+//! them again: an evaluation makes many stores, and a text may be the work of half a minute. What one seed had
+//! written serves all others that learn from the same part of the data, as in operation a text outlives the vectors
+//! that chose its evidence.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -72,20 +74,22 @@ pub struct ArchivedText {
     pub negative: String,
     /// What wrote it, from what.
     pub provenance: Provenance,
+    /// Digest of all that its writer could be told from.
+    pub part: String,
 }
 
-/// Pair, generator, and the versions of prompt and profiles: a text is of use only where all agree.
+/// Pair, generator, version of the prompt, and part: a text is of use only where all agree.
 type Key = (String, String, String, String, String);
 
 impl ArchivedText {
     fn key(&self) -> Key {
-        let Provenance { generator, prompt_version, profile_version, .. } = &self.provenance;
-        key(&self.user, &self.item, [generator, prompt_version, profile_version])
+        let Provenance { generator, prompt_version, .. } = &self.provenance;
+        key(&self.user, &self.item, [generator, prompt_version, &self.part])
     }
 }
 
-fn key(user: &str, item: &str, [generator, prompt, profile]: [&str; 3]) -> Key {
-    (user.to_owned(), item.to_owned(), generator.to_owned(), prompt.to_owned(), profile.to_owned())
+fn key(user: &str, item: &str, [generator, prompt, part]: [&str; 3]) -> Key {
+    (user.to_owned(), item.to_owned(), generator.to_owned(), prompt.to_owned(), part.to_owned())
 }
 
 /// The texts and the file that they are appended to.
@@ -111,10 +115,10 @@ impl TextArchive {
         Ok(Self { inner: Mutex::new(Inner { texts, lines }) })
     }
 
-    /// The text of a pair by this generator, version of prompts and version of profiles.
-    pub fn find(&self, user: &str, item: &str, versions: [&str; 3]) -> Option<ArchivedText> {
+    /// The text of a pair by this generator and version of prompts, told from this part of the data.
+    pub fn find(&self, user: &str, item: &str, written: [&str; 3]) -> Option<ArchivedText> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.texts.get(&key(user, item, versions)).cloned()
+        inner.texts.get(&key(user, item, written)).cloned()
     }
 
     /// Adds a text; on return it is with the operating system.
@@ -157,6 +161,7 @@ mod tests {
                 attempts: 1,
                 written_at: 0,
             },
+            part: "all".to_owned(),
         }
     }
 
@@ -171,14 +176,14 @@ mod tests {
         let bytes = std::fs::read(&path).expect("there");
         std::fs::write(&path, &bytes[..bytes.len() - 3]).expect("cut");
         let archive = TextArchive::open(&path).expect("opened");
-        let versions = ["g", "p", "v"];
-        assert_eq!(archive.find("one", "item", versions), Some(text("one", "a")));
-        assert_eq!(archive.find("two", "item", versions), None);
-        assert_eq!(archive.find("one", "item", ["g", "p", "other"]), None);
+        let written = ["g", "p", "all"];
+        assert_eq!(archive.find("one", "item", written), Some(text("one", "a")));
+        assert_eq!(archive.find("two", "item", written), None);
+        assert_eq!(archive.find("one", "item", ["g", "p", "half"]), None);
         archive.add(text("two", "c")).expect("added after the cut");
         drop(archive);
         let archive = TextArchive::open(&path).expect("opened");
-        assert_eq!(archive.find("two", "item", versions), Some(text("two", "c")));
+        assert_eq!(archive.find("two", "item", written), Some(text("two", "c")));
     }
 
     #[test]

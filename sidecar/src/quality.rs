@@ -7,7 +7,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use whyrank_models::metrics::{Interval, bootstrap};
 use whyrank_models::progress::Progress;
 use whyrank_plugin::{ExplanationRecord, ItemId, ItemRecord, Provenance, Source};
@@ -31,7 +31,7 @@ const TITLE_WORDS: usize = 2;
 const TITLE_CHARACTERS: usize = 8;
 
 /// Who wrote an explanation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Author {
     /// An LLM.
@@ -65,7 +65,7 @@ impl Author {
 }
 
 /// The explanations of one source.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QualityOf {
     /// Who wrote them.
     pub source: Author,
@@ -86,7 +86,7 @@ pub struct QualityOf {
     /// Share that validation would refuse today.
     pub refused: Option<Interval>,
     /// Why, and how often.
-    pub refusals: BTreeMap<&'static str, usize>,
+    pub refusals: BTreeMap<String, usize>,
     /// Share that names a title of the catalogue that the writer was not told of.
     pub unknown_titles: Option<Interval>,
     /// Some of those: the title and the text.
@@ -94,7 +94,7 @@ pub struct QualityOf {
 }
 
 /// A text with a title that its writer was not told of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnknownTitle {
     /// The title, as the catalogue has it.
     pub title: String,
@@ -103,7 +103,7 @@ pub struct UnknownTitle {
 }
 
 /// The whole report.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QualityReport {
     /// Explanations in the store.
     pub stored: usize,
@@ -247,7 +247,7 @@ fn summary(source: Author, looked: Vec<Looked>) -> QualityOf {
     };
     let mut refusals = BTreeMap::new();
     for refusal in reviews.iter().flat_map(|review| &review.refusals) {
-        *refusals.entry(refusal.reason()).or_default() += 1;
+        *refusals.entry(refusal.reason().to_owned()).or_default() += 1;
     }
     let unknown = looked.iter().filter(|one| one.review.is_some());
     let unknown = unknown.map(|one| f64::from(one.unknown.is_some())).collect();

@@ -121,7 +121,8 @@ pub struct PairWriter {
     writer: Arc<Writer>,
     codes: Option<CodeMaker>,
     metrics: Metrics,
-    archive: Option<Arc<TextArchive>>,
+    /// With the digest of what is told from.
+    archive: Option<(Arc<TextArchive>, String)>,
 }
 
 impl std::fmt::Debug for PairWriter {
@@ -159,9 +160,10 @@ impl PairWriter {
         Self { codes: Some(codes), ..self.clone() }
     }
 
-    /// The same writer, which looks into `archive` before it asks an LLM, and adds what it writes.
-    pub fn with_archive(&self, archive: Arc<TextArchive>) -> Self {
-        Self { archive: Some(archive), ..self.clone() }
+    /// The same writer, which looks into `archive` before it asks an LLM, and adds what it writes. `part` is the
+    /// digest of all that it is told from: a text of the same part is taken, though other vectors chose its evidence.
+    pub fn with_archive(&self, archive: Arc<TextArchive>, part: String) -> Self {
+        Self { archive: Some((archive, part)), ..self.clone() }
     }
 
     /// What the template says of the pair. Nothing is stored.
@@ -270,7 +272,7 @@ impl PairWriter {
         if let Some(record) = current {
             return Ok(Some(Outcome::reused(record)));
         }
-        if let Some(text) = self.archived(pair, &profile_version) {
+        if let Some(text) = self.archived(pair) {
             let record = record_of(pair, text.explanation(), text.provenance);
             let record = self.encoded(record).await?;
             self.storage.write_explanations(std::slice::from_ref(&record)).await?;
@@ -296,13 +298,14 @@ impl PairWriter {
             record.stale = Some(staleness::PROFILE.to_owned());
         }
         self.storage.write_explanations(std::slice::from_ref(&record)).await?;
-        if let Some(archive) = &self.archive {
+        if let Some((archive, part)) = &self.archive {
             archive.add(ArchivedText {
                 user: record.user_external_id.clone(),
                 item: record.item_external_id.clone(),
                 positive: record.explanation.positive.clone(),
                 negative: record.explanation.negative.clone(),
                 provenance: record.provenance.clone(),
+                part: part.clone(),
             })?;
         }
         Ok(Some(Outcome {
@@ -324,10 +327,11 @@ impl PairWriter {
         Ok(record)
     }
 
-    fn archived(&self, pair: Pair<'_>, profile_version: &str) -> Option<ArchivedText> {
-        let versions = [&self.generator_name(), self.writer.prompt_version(), profile_version];
+    fn archived(&self, pair: Pair<'_>) -> Option<ArchivedText> {
+        let (archive, part) = self.archive.as_ref()?;
+        let written = [&self.generator_name(), self.writer.prompt_version(), part.as_str()];
         let Pair { user, item, .. } = pair;
-        self.archive.as_ref()?.find(&user.external_id, &item.external_id, versions)
+        archive.find(&user.external_id, &item.external_id, written)
     }
 
     /// The stored explanation, if writing again would change nothing but the words.

@@ -141,6 +141,43 @@ fn what_is_written_about_some_pairs_tells_of_all_others() -> Result<()> {
 }
 
 #[test]
+fn what_one_seed_had_written_serves_the_others() -> Result<()> {
+    let installation = Installation::new()?;
+    let path = installation.path();
+    // Few enough that every seed learns from all pairs.
+    let rows = std::fs::read_to_string(path.join("interactions.tsv"))?;
+    let of_few = rows.lines().enumerate().filter(|(number, line)| {
+        let user = line.split('\t').next().and_then(|user| user.parse::<u32>().ok());
+        *number == 0 || user.is_some_and(|user| user <= 8)
+    });
+    let of_few: String = of_few.map(|(_, line)| format!("{line}\n")).collect();
+    std::fs::write(path.join("interactions.tsv"), of_few)?;
+    let plan = SMALL.replace("[0.5, 1.0]", "[1.0]").replace("= 150", "= 100000");
+    installation
+        .configure(&format!("{plan}written_pairs = 6\narms = [\"features\", \"both\"]\n"))?;
+    let report = installation.json(&["eval", "--output", "out"])?;
+    let quality = &report["shares"][0]["quality"];
+    ensure!(quality["stored"] == 6 && quality["sample"] == 6, "{quality}");
+    let sources = quality["sources"].as_array().context("sources")?;
+    let comparable: f64 = sources.iter().filter_map(|one| one["comparable"].as_f64()).sum();
+    ensure!(comparable == 6.0, "who wrote was told the same: {quality}");
+    let page = std::fs::read_to_string(path.join("out/report.html"))?;
+    ensure!(page.contains("Quality of 6 explanations"), "{page}");
+    let kept = path.join("out/explanations.jsonl");
+    let told = std::fs::read_to_string(&kept)?;
+    ensure!(told.lines().count() == 6, "each pair is written once for both seeds: {told}");
+
+    // Another part of the data is told otherwise: nothing that was written from all of it may be taken.
+    installation.replace("shares = [1.0]", "shares = [0.5]")?;
+    installation.replace("seeds = [1, 2]", "seeds = [1]")?;
+    let texts = ["--texts", "out/explanations.jsonl"];
+    installation.json(&[&["eval", "--output", "half"][..], &texts].concat())?;
+    let all = std::fs::read_to_string(&kept)?;
+    ensure!(all.starts_with(&told) && all.lines().count() == 12, "{all}");
+    Ok(())
+}
+
+#[test]
 fn what_an_llm_foresees_of_items_is_judged_beside_that_of_other_items() -> Result<()> {
     let installation = Installation::new()?;
     let arms = "resamples = 200\narms = [\"features\", \"forecast\", \"misplaced\"]";

@@ -28,6 +28,7 @@ use crate::generator::{self, Forecaster, GeneratorKind, OpenAiSettings, Prompts}
 use crate::import::{Dataset, ImportedInteraction};
 use crate::ingest::ingest;
 use crate::progress::Terminal;
+use crate::quality::quality;
 use crate::storage::{Backend, Storage};
 use crate::training::Trainer;
 
@@ -284,7 +285,8 @@ impl Evaluation {
         settings.ranker.training.seed = seed;
         let runtime = Runtime::open(settings).await?;
         let progress = self.progress.as_ref();
-        ingest(&runtime.storage, &share_of(&self.training, share, seed), progress).await?;
+        let learned_from = share_of(&self.training, share, seed);
+        ingest(&runtime.storage, &learned_from, progress).await?;
         let trainer = match last.take() {
             Some(last) => last.over(runtime.settings.clone(), runtime.storage.clone()),
             None => trainer(&runtime, self.progress.clone())?,
@@ -304,19 +306,37 @@ impl Evaluation {
         let kind = if asked { self.kind } else { GeneratorKind::Template };
         let mut writer = runtime.writer(Some(kind), None).await?;
         if let Some(archive) = &self.archive {
-            writer = writer.with_archive(archive.clone());
+            writer = writer.with_archive(archive.clone(), self.part(&learned_from)?);
         }
         let outcome = trainer.compare(&test, &writer, plan, seed).await?;
+        let quality = match &self.archive {
+            Some(_) if asked => {
+                Some(quality(&runtime.storage, &writer, usize::MAX, progress).await?)
+            }
+            _ => None,
+        };
         runtime.close().await?;
         *last = Some(trainer);
         let (fingerprint, program) = (self.fingerprint.clone(), self.program.clone());
-        let run = FinishedRun { fingerprint, program, share, seed, outcome };
+        let run = FinishedRun { fingerprint, program, share, seed, outcome, quality };
         let unfinished = path.with_extension("part");
         std::fs::write(&unfinished, serde_json::to_vec(&run)?)
             .and_then(|()| std::fs::rename(&unfinished, &path))
             .with_context(|| format!("writing {}", path.display()))?;
         std::fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))?;
         Ok(run)
+    }
+
+    /// Digest of all that explanations are told from; vectors of other seeds are no other part.
+    fn part(&self, learned_from: &Dataset) -> Result<String> {
+        let told = serde_json::json!({
+            "data": learned_from.fingerprint(),
+            "evidence": self.settings.evidence,
+            "vectors": self.settings.vectors,
+            "ratings": self.settings.ratings,
+            "text": self.settings.text,
+        });
+        Ok(format!("{:x}", Sha256::digest(serde_json::to_vec(&told)?))[..16].to_owned())
     }
 
     /// Puts the forecasts beside what is known of the items.

@@ -3,6 +3,7 @@
 use whyrank_models::metrics::Interval;
 
 use super::output::table;
+use super::quality::described;
 use crate::evaluation::{EvaluationReport, OrderingSummary, PeerComparison, ShareSummary, Versus};
 
 /// All tables of a report.
@@ -25,6 +26,9 @@ pub(super) fn tables(report: &EvaluationReport) -> String {
                 found.more.low,
                 found.more.high,
             );
+        }
+        if let Some(quality) = &share.quality {
+            text += &described(quality);
         }
     }
     if !report.peers.is_empty() {

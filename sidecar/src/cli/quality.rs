@@ -32,7 +32,8 @@ pub(super) async fn report(
     print(json, &report, || described(&report))
 }
 
-fn described(report: &QualityReport) -> String {
+/// The report for people, in lines.
+pub(super) fn described(report: &QualityReport) -> String {
     let mut text = format!(
         "{} explanations are stored; looked at: {}, chosen at random. Means with 95 % intervals.\n",
         report.stored, report.sample

@@ -20,6 +20,7 @@ pub use report::{
 };
 pub use split::{SplitKind, divide, share_of};
 
+use crate::quality::QualityReport;
 use crate::training::{Arm, ComparisonOutcome, OrderingSettings};
 
 /// What is compared, and how often.
@@ -81,4 +82,7 @@ pub struct FinishedRun {
     pub seed: u64,
     /// What came of it.
     pub outcome: ComparisonOutcome,
+    /// How good the explanations are that an LLM was asked for; none where none was.
+    #[serde(default)]
+    pub quality: Option<QualityReport>,
 }

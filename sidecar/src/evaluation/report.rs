@@ -10,6 +10,7 @@ use whyrank_models::ranker::calibration_error;
 use super::paired::{Common, Predicted, Versus, over};
 use super::{EvaluationSettings, FinishedRun, PeerAnswers, PeerSummary};
 use crate::import::ImportedInteraction;
+use crate::quality::QualityReport;
 use crate::training::{Arm, Faithfulness, OrderOutcome, OrderingOutcome};
 
 /// Share of the samples that an interval holds.
@@ -66,6 +67,9 @@ pub struct ShareSummary {
     /// Whether the accounts of scores are faithful, in the first seed's run.
     #[serde(default)]
     pub faithfulness: Option<Faithfulness>,
+    /// How good the explanations are that an LLM was asked for, in the first seed's run.
+    #[serde(default)]
+    pub quality: Option<QualityReport>,
     /// One for each arm.
     pub arms: Vec<ArmSummary>,
     /// How retrieved candidates were ordered, unless that was left out.
@@ -195,7 +199,7 @@ struct Summary<'a> {
 
 impl Summary<'_> {
     fn of_share(&self, share: f32, cutoff: usize) -> Option<ShareSummary> {
-        let first = &self.runs.first()?.outcome;
+        let FinishedRun { outcome: first, quality, .. } = self.runs.first()?;
         let arms = Arm::ALL.into_iter();
         let arms = arms.filter_map(|arm| Some((arm, self.common.of_arm(&self.runs, arm)?)));
         let predicted: Vec<(Arm, Predicted)> = arms.collect();
@@ -205,6 +209,7 @@ impl Summary<'_> {
             test_pairs: self.common.places.len(),
             written_by_llm: first.written_by_llm,
             faithfulness: first.arms.iter().find_map(|outcome| outcome.faithfulness.clone()),
+            quality: quality.clone(),
             arms: predicted.iter().map(|(arm, own)| self.of_arm(*arm, own, &predicted)).collect(),
             ordering: self.ordering(cutoff),
         })

@@ -47,7 +47,7 @@ fn run(seed: u64, error: impl Fn(Arm, usize) -> f32) -> FinishedRun {
         ordering: Some(ordering(arms.iter().map(|arm| arm.arm))),
     };
     let program = "one".to_owned();
-    FinishedRun { fingerprint: String::new(), program, share: 1.0, seed, outcome }
+    FinishedRun { fingerprint: String::new(), program, share: 1.0, seed, outcome, quality: None }
 }
 
 /// Ten consumers; every arm but the features gets all right, these half of it.
