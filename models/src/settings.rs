@@ -29,6 +29,9 @@ pub trait CheckedSettings {
     }
 }
 
+/// Why a layer of width 0 cannot work.
+pub(crate) const NO_WIDTH: &str = "a layer needs a width above 0";
+
 /// Collects faults.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(pub(crate) Vec<SettingFault>);
@@ -49,6 +52,32 @@ impl Faults {
                 reason,
             });
         }
+    }
+
+    /// A fault unless the number is above 0 and finite.
+    pub(crate) fn unless_positive(&mut self, name: &str, value: impl Into<f64> + Copy + Debug) {
+        let number: f64 = value.into();
+        let holds = number > 0.0 && number.is_finite();
+        self.unless(holds, name, value, "it must be a positive number");
+    }
+
+    /// A fault unless the number is 0 or more and finite.
+    pub(crate) fn unless_weight(&mut self, name: &str, value: impl Into<f64> + Copy + Debug) {
+        let number: f64 = value.into();
+        let holds = number >= 0.0 && number.is_finite();
+        self.unless(holds, name, value, "it must be zero or a positive number");
+    }
+
+    /// A fault unless the share leaves something: 0 or more, and below 1.
+    pub(crate) fn unless_dropout(&mut self, name: &str, value: f32) {
+        let holds = (0.0..1.0).contains(&value);
+        self.unless(holds, name, value, "it must be at least 0 and below 1");
+    }
+
+    /// A fault unless the share parts a whole in two.
+    pub(crate) fn unless_parting(&mut self, name: &str, value: f64) {
+        let holds = value > 0.0 && value < 1.0;
+        self.unless(holds, name, value, "it must lie between 0 and 1");
     }
 
     /// The faults of a group of settings inside these.

@@ -53,8 +53,7 @@ impl CheckedSettings for TasteSettings {
             ("ridge", self.ridge),
         ];
         for (name, value) in pulls {
-            let pulls = value > 0.0 && value.is_finite();
-            faults.unless(pulls, name, value, "it must be a positive number");
+            faults.unless_positive(name, value);
         }
         faults.unless(self.rounds > 0, "rounds", self.rounds, "at least one round is needed");
         faults.0

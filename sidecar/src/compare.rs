@@ -77,6 +77,11 @@ pub async fn compare(
     items: [ItemRecord; 2],
 ) -> Result<CompareResponse, ApiError> {
     let pairs = items.each_ref().map(|item| (user.id, item.id));
+    if items[0].id == items[1].id {
+        let named = &items[0].external_id;
+        let message = format!("`items` names {named:?} twice; give two different items");
+        return Err(ApiError::new(Cause::Invalid, message));
+    }
     let mut reasons = storage.explanations(&pairs).await?.into_iter();
     let mut compared = Vec::with_capacity(2);
     for item in items {

@@ -55,6 +55,8 @@ pub struct RatingScale {
     pub like_from: f32,
     /// A rating up to here is a dislike.
     pub dislike_to: f32,
+    /// The lowest and the highest rating that there can be, as far as the configuration says so.
+    pub possible: [Option<f32>; 2],
 }
 
 impl RatingScale {
@@ -63,6 +65,30 @@ impl RatingScale {
     pub fn expected(self, item: Statistics) -> f32 {
         let neutral = (self.like_from + self.dislike_to) / 2.0;
         item.expected_rating.or(item.mean_rating).unwrap_or(neutral)
+    }
+
+    /// Why this cannot be a rating; nothing if it can. Where the configuration names no limits, one that lies
+    /// farther from all that was `learned` from, lowest and highest, than these lie apart is of another scale.
+    pub fn refusal(self, rating: f32, learned: Option<[f32; 2]>) -> Option<String> {
+        if !rating.is_finite() {
+            return Some("not a finite number".to_owned());
+        }
+        let [low, high] = self.possible;
+        if low.is_some_and(|low| rating < low) || high.is_some_and(|high| rating > high) {
+            let low = low.map_or(String::new(), |low| format!(" from {low}"));
+            let high = high.map_or(String::new(), |high| format!(" to {high}"));
+            return Some(format!("{rating}, not a number{low}{high}"));
+        }
+        let [lowest, highest] = learned.filter(|[lowest, highest]| lowest < highest)?;
+        let width = highest - lowest;
+        let below = low.is_none() && rating < lowest - width;
+        let above = high.is_none() && rating > highest + width;
+        (below || above).then(|| {
+            format!(
+                "{rating}, but the ratings that were learned from go from {lowest} to {highest}; if it can be one, \
+                 say so by `import.rating_minimum` and `import.rating_maximum`"
+            )
+        })
     }
 }
 
@@ -95,7 +121,8 @@ pub fn context(
 mod tests {
     use super::*;
 
-    const SCALE: RatingScale = RatingScale { like_from: 4.0, dislike_to: 2.0 };
+    const SCALE: RatingScale =
+        RatingScale { like_from: 4.0, dislike_to: 2.0, possible: [None, None] };
 
     #[test]
     fn each_feature_stands_in_its_place() {
@@ -118,6 +145,25 @@ mod tests {
         assert_eq!(SCALE.expected(rated), 5.0);
         assert_eq!(SCALE.expected(Statistics { expected_rating: Some(3.9), ..rated }), 3.9);
         assert_eq!(SCALE.expected(Statistics::default()), 3.0);
+    }
+
+    #[test]
+    fn what_cannot_be_a_rating_is_refused() {
+        let learned = Some([1.0, 5.0]);
+        let told = SCALE.refusal(700.0, learned).unwrap();
+        assert!(told.contains("700") && told.contains("import.rating_maximum"), "{told}");
+        assert!(SCALE.refusal(-20.0, learned).is_some());
+        // Perhaps nobody has given a 6 yet.
+        assert_eq!(SCALE.refusal(6.0, learned), None);
+        // One value alone, as of purchases, is no scale.
+        assert_eq!(SCALE.refusal(700.0, Some([1.0, 1.0])), None);
+        assert_eq!(SCALE.refusal(700.0, None), None);
+        assert!(SCALE.refusal(f32::NAN, None).is_some());
+        let limited = RatingScale { possible: [Some(0.5), Some(800.0)], ..SCALE };
+        assert_eq!(limited.refusal(700.0, learned), None);
+        assert_eq!(limited.refusal(0.0, learned).unwrap(), "0, not a number from 0.5 to 800");
+        let above = RatingScale { possible: [None, Some(5.0)], ..SCALE };
+        assert_eq!(above.refusal(6.0, learned).unwrap(), "6, not a number to 5");
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Bench {
         let writer = PairWriter::new(
             storage.clone(),
             EvidenceSettings::default(),
-            RatingScale { like_from: 4.0, dislike_to: 2.0 },
+            RatingScale { like_from: 4.0, dislike_to: 2.0, possible: [None, None] },
             Arc::new(Writer::from_settings(generator, &GeneratorSettings::default()).unwrap()),
             None,
             Metrics::new().unwrap(),

@@ -107,10 +107,12 @@ pub struct InteractionReport {
 pub struct InteractionParts {
     /// Limits.
     pub settings: InteractionSettings,
-    /// Which ratings are possible, and whether user vectors are brought.
+    /// Whether user vectors are brought.
     pub import: ImportSettings,
-    /// What ratings mean.
+    /// What ratings mean, and which are possible.
     pub scale: RatingScale,
+    /// The lowest and the highest rating that was learned from at start, if that is known.
+    pub learned_ratings: Option<[f32; 2]>,
     /// The collections.
     pub storage: Storage,
     /// Makes vectors and tastes of histories; without it they stay as they are.
@@ -257,16 +259,13 @@ impl Interactions {
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_secs() as i64);
-        let (storage, import) = (&self.parts.storage, &self.parts.import);
+        let InteractionParts { storage, scale, learned_ratings: learned, .. } = &*self.parts;
+        let learned = *learned;
         let mut checked = Vec::with_capacity(given.len());
         for (place, one) in given.iter().enumerate() {
             let at = format!("interactions[{place}]");
-            let low = import.rating_minimum.unwrap_or(f32::MIN);
-            let high = import.rating_maximum.unwrap_or(f32::MAX);
-            if !(low..=high).contains(&one.rating) {
-                let message =
-                    format!("`{at}.rating` is {}, not a number from {low} to {high}", one.rating);
-                return refuse(Cause::Invalid, message);
+            if let Some(why) = scale.refusal(one.rating, learned) {
+                return refuse(Cause::Invalid, format!("`{at}.rating` is {why}"));
             }
             let key = match (&one.id, one.time) {
                 (Some(id), _) if id.is_empty() || id.len() > LONGEST_ID => {

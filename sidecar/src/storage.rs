@@ -15,6 +15,8 @@ use whyrank_plugin::{
 
 /// Points read in one page when a whole collection is walked.
 const PAGE: usize = 1_000;
+/// Items that are looked at for vectors: one that came today may have none.
+const FIRST_ITEMS: usize = 100;
 /// Writes of one step that run at the same time.
 const CONCURRENT_WRITES: usize = 16;
 
@@ -256,6 +258,18 @@ impl Storage {
                 _ => Err(error),
             },
         }
+    }
+
+    /// Whether items have vectors to be found by, as far as the first ones tell; none if there is no item.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn items_have_vectors(&self) -> StoreResult<Option<bool>> {
+        let selection = Selection::vectors([records::ITEM_VECTOR]);
+        let scroll = Scroll { filter: None, from: None, limit: FIRST_ITEMS, selection };
+        let points = self.store.scroll(&self.settings.items, scroll).await?.points;
+        let found = points.iter().any(|point| point.vectors.contains_key(records::ITEM_VECTOR));
+        Ok((!points.is_empty()).then_some(found))
     }
 
     /// All written explanations that match, in the order of their point ids.

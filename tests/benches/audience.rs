@@ -54,7 +54,7 @@ fn main() -> anyhow::Result<()> {
     let reranker = Reranker::new(RerankerParts {
         storage: storage.clone(),
         settings: RerankSettings::default(),
-        scale: RatingScale { like_from: 4.0, dislike_to: 2.0 },
+        scale: RatingScale { like_from: 4.0, dislike_to: 2.0, possible: [None, None] },
         code_dimension: WIDTH,
         models: Some(Arc::new(RerankModels::load(&paths, WIDTH, WIDTH)?)),
         cold_start: None,

@@ -53,7 +53,7 @@ fn main() -> anyhow::Result<()> {
     let reranker = Reranker::new(RerankerParts {
         storage: storage.clone(),
         settings: RerankSettings::default(),
-        scale: RatingScale { like_from: 4.0, dislike_to: 2.0 },
+        scale: RatingScale { like_from: 4.0, dislike_to: 2.0, possible: [None, None] },
         code_dimension: WIDTH,
         models: Some(models),
         cold_start: None,

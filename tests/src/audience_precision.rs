@@ -144,7 +144,7 @@ pub async fn measure(plan: &Plan) -> Result<Found> {
     let reranker = Reranker::new(RerankerParts {
         storage: storage.clone(),
         settings: RerankSettings::default(),
-        scale: RatingScale { like_from: LIKE as f32, dislike_to: 2.0 },
+        scale: RatingScale { like_from: LIKE as f32, dislike_to: 2.0, possible: [None, None] },
         code_dimension: WIDTH,
         models: Some(Arc::new(RerankModels::load(&paths, WIDTH, WIDTH)?)),
         cold_start: None,

@@ -56,6 +56,18 @@ fn finds_in(healthy: bool, findings: &[Value], what: &str, state: &str, words: &
 }
 
 #[test]
+fn items_without_vectors_are_a_fault_though_models_are_there() -> Result<()> {
+    let installation = Installation::trained()?;
+    std::fs::remove_dir_all(installation.path().join("store"))?;
+    installation.succeed(&["import"])?;
+    finds(&installation, &[], "vectors of items", "fault", "whyrank index")?;
+    installation.succeed(&["index"])?;
+    let (healthy, findings) = examined(&installation, &["--no-generate"], &[])?;
+    ensure!(healthy, "{findings:#?}");
+    Ok(())
+}
+
+#[test]
 fn a_healthy_installation_is_called_so() -> Result<()> {
     let installation = Installation::trained()?;
     let (healthy, findings) = examined(&installation, &[], &[])?;

@@ -120,6 +120,29 @@ fn a_configuration_tells_all_its_faults() -> Result<()> {
 }
 
 #[test]
+fn a_check_tells_which_column_a_table_lacks_and_that_it_has_no_rows() -> Result<()> {
+    let installation = Installation::new()?;
+    let checked = || -> Result<(bool, String)> {
+        let output = installation.command(&["check"]).output()?;
+        Ok((output.status.success(), String::from_utf8(output.stdout)?))
+    };
+    let (sound, said) = checked()?;
+    assert!(sound, "{said}");
+    installation.replace("\"rating:float\"", "\"stars\"")?;
+    let (sound, said) = checked()?;
+    assert!(!sound && said.contains("no column `stars`"), "{said}");
+    installation.replace("\"stars\"", "\"rating:float\"")?;
+    let table = installation.path().join("interactions.tsv");
+    let header = std::fs::read_to_string(&table)?.lines().next().map(str::to_owned);
+    std::fs::write(&table, header.context("a header")? + "\n")?;
+    let (sound, said) = checked()?;
+    assert!(!sound && said.contains("has no rows"), "{said}");
+    let said = installation.fail(&["import"])?;
+    assert!(said.contains("has no rows"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn missing_weights_are_told_with_the_command_that_fetches_them() -> Result<()> {
     let installation = Installation::trained()?;
     let empty = installation.path().join("empty");

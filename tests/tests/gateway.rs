@@ -245,6 +245,7 @@ async fn shadow_and_degraded_answers_are_qdrants_own(served: &Served) {
         assert_eq!(answer["result"], plain["result"]);
     };
     check(&body, &[("x-whyrank-user", "nobody")], "unknown_user").await;
+    check(&body, &[("x-whyrank-mode", "of")], "unknown_mode").await;
     check(&served.for_user(json!({ "limit": 5, "offset": 5000 })), &[], "too_many").await;
     // Qdrant's errors stay its own.
     let wrong = served.for_user(json!({ "limit": 5, "using": "none" }));

@@ -12,7 +12,7 @@ mod train;
 use serde::{Deserialize, Serialize};
 
 use crate::network::TrainingSettings;
-use crate::settings::{CheckedSettings, Faults, SettingFault};
+use crate::settings::{CheckedSettings, Faults, NO_WIDTH, SettingFault};
 
 pub use run::{Decoder, Encoder};
 pub use train::{Autoencoder, AutoencoderReport};
@@ -58,12 +58,9 @@ impl Default for AutoencoderSettings {
 impl CheckedSettings for AutoencoderSettings {
     fn faults(&self) -> Vec<SettingFault> {
         let mut faults = Faults::default();
-        let width = "a layer needs a width above 0";
-        faults.unless(self.code > 0, "code", self.code, width);
-        faults.unless(self.hidden > 0, "hidden", self.hidden, width);
-        let between = self.validation_share > 0.0 && self.validation_share < 1.0;
-        let share = "it must lie between 0 and 1";
-        faults.unless(between, "validation_share", self.validation_share, share);
+        faults.unless(self.code > 0, "code", self.code, NO_WIDTH);
+        faults.unless(self.hidden > 0, "hidden", self.hidden, NO_WIDTH);
+        faults.unless_parting("validation_share", self.validation_share);
         faults.of_group("pretrain", &self.pretrain);
         faults.of_group("fine_tune", &self.fine_tune);
         faults.0

@@ -12,7 +12,7 @@ mod train;
 use serde::{Deserialize, Serialize};
 
 use crate::network::TrainingSettings;
-use crate::settings::{CheckedSettings, Faults, SettingFault};
+use crate::settings::{CheckedSettings, Faults, NO_WIDTH, SettingFault};
 
 pub use run::{Codes, Explainer};
 pub use train::{ExplainerExamples, ExplainerReport, TrainedExplainer};
@@ -48,13 +48,9 @@ impl Default for ExplainerSettings {
 impl CheckedSettings for ExplainerSettings {
     fn faults(&self) -> Vec<SettingFault> {
         let mut faults = Faults::default();
-        let width = "a layer needs a width above 0";
-        faults.unless(!self.hidden.contains(&0), "hidden", self.hidden, width);
-        let share = "it must be at least 0 and below 1";
-        faults.unless((0.0..1.0).contains(&self.dropout), "dropout", self.dropout, share);
-        let between = self.validation_share > 0.0 && self.validation_share < 1.0;
-        let share = "it must lie between 0 and 1";
-        faults.unless(between, "validation_share", self.validation_share, share);
+        faults.unless(!self.hidden.contains(&0), "hidden", self.hidden, NO_WIDTH);
+        faults.unless_dropout("dropout", self.dropout);
+        faults.unless_parting("validation_share", self.validation_share);
         faults.of_group("training", &self.training);
         faults.0
     }

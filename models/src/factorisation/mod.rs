@@ -78,8 +78,7 @@ impl CheckedSettings for FactorisationSettings {
             ("text_regularisation", self.text_regularisation),
         ];
         for (name, value) in positive {
-            let positive = value > 0.0 && value.is_finite();
-            faults.unless(positive, name, value, "it must be a positive number");
+            faults.unless_positive(name, value);
         }
         for (name, value) in
             [("like_threshold", self.like_threshold), ("disliked_target", self.disliked_target)]

@@ -47,12 +47,8 @@ impl CheckedSettings for TrainingSettings {
         let pass = "at least one pass over the data is needed";
         faults.unless(self.epochs > 0, "epochs", self.epochs, pass);
         faults.unless(self.batch > 0, "batch", self.batch, "a step needs at least one example");
-        let steps = self.learning_rate > 0.0 && self.learning_rate.is_finite();
-        let number = "it must be a positive number";
-        faults.unless(steps, "learning_rate", self.learning_rate, number);
-        let pulls = self.weight_decay >= 0.0 && self.weight_decay.is_finite();
-        let number = "it must be zero or a positive number";
-        faults.unless(pulls, "weight_decay", self.weight_decay, number);
+        faults.unless_positive("learning_rate", self.learning_rate);
+        faults.unless_weight("weight_decay", self.weight_decay);
         faults.0
     }
 }

@@ -22,7 +22,7 @@ mod train;
 use serde::{Deserialize, Serialize};
 
 use crate::network::TrainingSettings;
-use crate::settings::{CheckedSettings, Faults, SettingFault};
+use crate::settings::{CheckedSettings, Faults, NO_WIDTH, SettingFault};
 
 pub use calibration::{Calibration, CalibrationReport, calibration_error};
 pub use contributions::{Contributions, GroupShares};
@@ -76,13 +76,9 @@ impl CheckedSettings for RankerSettings {
         let room = "the attention needs room for one item";
         faults.unless(self.history_length > 0, "history_length", self.history_length, room);
         faults.unless(self.starts > 0, "starts", self.starts, "at least one network is needed");
-        let width = "a layer needs a width above 0";
-        faults.unless(!self.hidden.contains(&0), "hidden", self.hidden, width);
-        let share = "it must be at least 0 and below 1";
-        faults.unless((0.0..1.0).contains(&self.dropout), "dropout", self.dropout, share);
-        let weighs = self.like_weight >= 0.0 && self.like_weight.is_finite();
-        let number = "it must be zero or a positive number";
-        faults.unless(weighs, "like_weight", self.like_weight, number);
+        faults.unless(!self.hidden.contains(&0), "hidden", self.hidden, NO_WIDTH);
+        faults.unless_dropout("dropout", self.dropout);
+        faults.unless_weight("like_weight", self.like_weight);
         faults.of_group("training", &self.training);
         faults.0
     }

@@ -32,6 +32,7 @@ pub struct Ranker {
     baseline: Baseline,
     calibration: Calibration,
     take_up: Option<TakeUp>,
+    ratings: Option<[f32; 2]>,
 }
 
 /// The inputs that stand for groups that are absent: means of the training part.
@@ -104,9 +105,11 @@ impl Ranker {
                 format!("its model of take-up is for {own} context features, not {context}"),
             ));
         }
+        let ratings = contract.training.pointer("/report/ratings").cloned();
+        let ratings = ratings.and_then(|ratings| serde_json::from_value(ratings).ok()).flatten();
         let baseline = Baseline::of(contract, &shape, history_length, path)?;
         let groups = settings.groups;
-        Ok(Self { model, shape, history_length, groups, baseline, calibration, take_up })
+        Ok(Self { model, shape, history_length, groups, baseline, calibration, take_up, ratings })
     }
 
     /// Checks that the ranker was made for vectors, codes and context features of this shape.
@@ -140,6 +143,11 @@ impl Ranker {
     /// What the file states about itself.
     pub fn contract(&self) -> &Contract {
         self.model.contract()
+    }
+
+    /// The lowest and the highest rating that it learned from; none if the file does not know.
+    pub fn ratings(&self) -> Option<[f32; 2]> {
+        self.ratings
     }
 
     /// The like-probability of a score, calibrated on pairs that were held back from training.

@@ -49,6 +49,9 @@ pub struct RankerReport {
     pub take_up: Option<TakeUp>,
     /// RMSE of always predicting the training mean, for comparison.
     pub mean_rmse: f64,
+    /// The lowest and the highest rating of all examples; of a file that does not say so, `None`.
+    #[serde(default)]
+    pub ratings: Option<[f32; 2]>,
 }
 
 /// Means and scales of the training part, and what stands for an absent group.
@@ -140,7 +143,13 @@ impl TrainedRanker {
             &mut random,
             progress,
         )?;
-        let report = task.report(report, training.len(), validation)?;
+        let all = training.rating.iter().chain(&validation.rating).copied();
+        let report = RankerReport {
+            ratings: all
+                .map(|one| [one; 2])
+                .reduce(|[low, high], [one, _]| [low.min(one), high.max(one)]),
+            ..task.report(report, training.len(), validation)?
+        };
         Ok(Self {
             statistics: statistics.clone(),
             shape,
@@ -377,6 +386,7 @@ impl Task<'_> {
             calibration: CalibrationReport::of(&scores, &liked),
             take_up: None,
             mean_rmse: metrics::rmse(&mean, &validation.rating),
+            ratings: None,
         })
     }
 }

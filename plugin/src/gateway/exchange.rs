@@ -44,12 +44,17 @@ pub(super) fn encoding(headers: &HeaderMap) -> Option<&str> {
     headers.get("grpc-encoding")?.to_str().ok()
 }
 
-pub(super) fn mode(headers: &HeaderMap) -> Option<Mode> {
-    match headers.get(MODE_HEADER)?.as_bytes() {
-        b"off" => Some(Mode::Off),
-        b"shadow" => Some(Mode::Shadow),
-        b"rerank" => Some(Mode::Rerank),
-        _ => None,
+/// How a header wants the request to be treated.
+pub(super) fn mode(headers: &HeaderMap) -> Result<Option<Mode>, RerankFault> {
+    let Some(value) = headers.get(MODE_HEADER) else { return Ok(None) };
+    match value.as_bytes() {
+        b"off" => Ok(Some(Mode::Off)),
+        b"shadow" => Ok(Some(Mode::Shadow)),
+        b"rerank" => Ok(Some(Mode::Rerank)),
+        _ => {
+            let message = format!("`{MODE_HEADER}` takes off, shadow or rerank");
+            Err(RerankFault::new("unknown_mode", message))
+        }
     }
 }
 

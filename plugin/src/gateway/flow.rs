@@ -34,11 +34,10 @@ pub(super) async fn answer(
     request: Request<Body>,
 ) -> Response<Body> {
     let started = Instant::now();
-    let mode = mode(request.headers()).unwrap_or(inner.settings.mode);
-    if mode == Mode::Off {
+    let chosen = mode(request.headers()).map(|chosen| chosen.unwrap_or(inner.settings.mode));
+    if matches!(chosen, Ok(Mode::Off)) {
         return inner.upstream.call(protocol, request).await;
     }
-    let (parts, body) = request.into_parts();
     let mut counted = Counted { inner: inner.clone(), protocol, started, answered: false };
     let mut observed = |response: Response<Body>, outcome: &'static str| {
         counted.answered = true;
@@ -47,6 +46,15 @@ pub(super) async fn answer(
         inner.observer.answered(protocol, outcome, started.elapsed());
         response
     };
+    let mode = match chosen {
+        Ok(mode) => mode,
+        Err(fault) => {
+            told(protocol, &fault);
+            let response = inner.upstream.call(protocol, request).await;
+            return observed(degraded(response, fault.reason), fault.reason);
+        }
+    };
+    let (parts, body) = request.into_parts();
     let (body, share) = match bodies::read(body, &inner.bodies).await {
         Read::Whole(body, share) => (body, share),
         Read::More(body, why) => {
@@ -75,6 +83,16 @@ pub(super) async fn answer(
         Ok((response, _)) => observed(with_header(response, STATE_HEADER, "reranked"), "reranked"),
         Err(fault) => observed(call.degrade(&fault).await, fault.reason),
     }
+}
+
+/// Logs why a client gets Qdrant's own answer.
+fn told(protocol: Protocol, fault: &RerankFault) {
+    tracing::warn!(
+        protocol = protocol.name(),
+        reason = fault.reason,
+        message = fault.message,
+        "answered with Qdrant's own answer"
+    );
 }
 
 /// Why a query passes through whose body was not read to its end.
@@ -182,12 +200,7 @@ impl Call {
 
     /// The same, and why.
     async fn degrade(&self, fault: &RerankFault) -> Response<Body> {
-        tracing::warn!(
-            protocol = self.protocol.name(),
-            reason = fault.reason,
-            message = fault.message,
-            "answered with Qdrant's own answer"
-        );
+        told(self.protocol, fault);
         degraded(self.pass().await, fault.reason)
     }
 

@@ -66,8 +66,9 @@ pub const DEGRADED_HEADER: &str = "x-whyrank-degraded";
 pub const GATEWAY_CANCELLED: &str = "cancelled";
 
 /// The values of [`DEGRADED_HEADER`].
-pub const GATEWAY_DEGRADATIONS: [&str; 11] = [
+pub const GATEWAY_DEGRADATIONS: [&str; 12] = [
     "unknown_user",
+    "unknown_mode",
     "no_model",
     "model",
     "store",

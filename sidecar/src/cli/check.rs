@@ -1,5 +1,7 @@
 //! `whyrank check`: says what would be used, and what is missing.
 
+use std::collections::HashMap;
+
 use anyhow::{Result, bail};
 use serde::Serialize;
 use whyrank_models::onnx::Contract;
@@ -8,6 +10,7 @@ use whyrank_models::progress::Silent;
 use super::output::print;
 use crate::artifacts::{self, RerankModels, load_encoder};
 use crate::config::Settings;
+use crate::import::check_heads;
 use crate::versions;
 
 /// One thing that was checked.
@@ -37,7 +40,7 @@ pub(super) async fn check(settings: &Settings, hashes: bool, json: bool) -> Resu
     print(json, &findings, || {
         let lines = findings.iter().map(|finding| {
             let mark = if finding.fault { "FAULT" } else { "ok" };
-            format!("{mark:<6}{:<40}{}", finding.what, finding.found)
+            format!("{mark:<6}{:<40} {}", finding.what, finding.found)
         });
         lines.collect::<Vec<_>>().join("\n")
     })?;
@@ -131,8 +134,10 @@ fn check_models(settings: &Settings, findings: &mut Vec<Finding>) {
     }
 }
 
+/// What a table's rows hold is told by an import.
 fn check_tables(settings: &Settings, findings: &mut Vec<Finding>) {
     let import = &settings.import;
+    let mut heads: HashMap<&str, _> = check_heads(import).into_iter().collect();
     let tables = [
         ("interactions", &import.interactions.path),
         ("items", &import.items.path),
@@ -145,7 +150,10 @@ fn check_tables(settings: &Settings, findings: &mut Vec<Finding>) {
             Some(path) if path.to_string_lossy().starts_with(super::runtime::WEIGHTS_PREFIX) => {
                 finding(what, path.display().to_string())
             }
-            Some(path) if path.exists() => finding(what, path.display().to_string()),
+            Some(path) if path.exists() => match heads.remove(name) {
+                Some(Err(error)) => fault(what, format!("{:#}", anyhow::Error::from(error))),
+                _ => finding(what, path.display().to_string()),
+            },
             Some(path) => fault(what, format!("{} does not exist", path.display())),
         });
     }

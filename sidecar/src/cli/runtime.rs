@@ -164,6 +164,7 @@ impl Runtime {
             settings: self.settings.interactions.clone(),
             import: self.settings.import.clone(),
             scale: self.settings.rating_scale(),
+            learned_ratings: reranker.learned_ratings(),
             storage: self.storage.clone(),
             cold_start: reranker.vectors_of_histories(),
             embedder: embedder.clone(),

@@ -23,7 +23,9 @@ pub(super) fn interruptible() -> (Arc<Terminal>, CancellationToken) {
     let (display, token) = (progress.clone(), cancel.clone());
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
-            tracing::info!("stopping after the step in hand; what is done is kept");
+            tracing::info!(
+                "stopping after the step in hand; finished steps and written explanations are kept"
+            );
             display.cancel();
             token.cancel();
         }

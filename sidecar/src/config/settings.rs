@@ -146,7 +146,11 @@ impl Settings {
 
     /// What ratings mean.
     pub fn rating_scale(&self) -> RatingScale {
-        RatingScale { like_from: self.ratings.like_from, dislike_to: self.ratings.dislike_to }
+        RatingScale {
+            like_from: self.ratings.like_from,
+            dislike_to: self.ratings.dislike_to,
+            possible: [self.import.rating_minimum, self.import.rating_maximum],
+        }
     }
 
     /// The configured weights folder with the manifest in force.

@@ -99,8 +99,13 @@ fn positive(pair: &CleanPair) -> String {
                         name(&first.title)
                     )
                 }
-                (None, _) => format!(
+                (None, _) if first.similarity > 0.0 => format!(
                     "Of all that you rated well, {} comes closest to {title}.",
+                    name(&first.title)
+                ),
+                // Without vectors nothing is known to be near.
+                (None, _) => format!(
+                    "You rated {} well, and {title} may be worth a try too.",
                     name(&first.title)
                 ),
             }
@@ -138,10 +143,13 @@ fn negative(pair: &CleanPair) -> String {
             Some(shared) => {
                 format!("The {shared} part may let you down again, as {} did.", name(&first.title))
             }
-            None => format!(
+            None if first.similarity > 0.0 => format!(
                 "Among what you rated badly, {} is nearest to this one.",
                 name(&first.title)
             ),
+            None => {
+                format!("You rated {} badly, and this one may disappoint too.", name(&first.title))
+            }
         };
     }
     // An attribute that none of the liked items has is the best guess at what may not please.

@@ -35,10 +35,6 @@ pub(super) async fn compare(
     let inner = &api.inner;
     let compared = async {
         let [first, second] = &request.items;
-        if first == second {
-            let message = format!("`items` names {first:?} twice; give two different items");
-            return Err(ApiError::new(Cause::Invalid, message));
-        }
         let user = known_user(&inner.storage, &request.user).await?;
         let items =
             [known_item(&inner.storage, first).await?, known_item(&inner.storage, second).await?];

@@ -20,6 +20,10 @@ pub enum Cause {
     UnknownUser,
     /// The item is not in the store.
     UnknownItem,
+    /// There is nothing at this path.
+    UnknownRoute,
+    /// The path takes other methods.
+    WrongMethod,
     /// There is no written explanation for the pair, and writing was not asked for.
     NoExplanation,
     /// The body is larger than the limit.
@@ -40,12 +44,14 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, for tests and documents.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::Unauthorized,
         Self::Forbidden,
         Self::UnknownUser,
         Self::UnknownItem,
+        Self::UnknownRoute,
+        Self::WrongMethod,
         Self::NoExplanation,
         Self::TooLarge,
         Self::SlowBody,
@@ -64,6 +70,8 @@ impl Cause {
             Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, false),
             Self::UnknownUser => ("unknown_user", StatusCode::NOT_FOUND, false),
             Self::UnknownItem => ("unknown_item", StatusCode::NOT_FOUND, false),
+            Self::UnknownRoute => ("unknown_route", StatusCode::NOT_FOUND, false),
+            Self::WrongMethod => ("wrong_method", StatusCode::METHOD_NOT_ALLOWED, false),
             Self::NoExplanation => ("no_explanation", StatusCode::NOT_FOUND, false),
             Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE, false),
             Self::SlowBody => ("slow_body", StatusCode::REQUEST_TIMEOUT, true),

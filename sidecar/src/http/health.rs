@@ -28,11 +28,11 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, ApiErr
         return Err(not_ready("there is no trained ranker; run `whyrank train`".to_owned()));
     }
     let storage = &api.inner.storage;
-    let items = storage.store().count(&storage.settings().items, None).await?;
-    if items == 0 {
-        return Err(not_ready("the store has no items; run `whyrank import`".to_owned()));
+    match storage.items_have_vectors().await? {
+        Some(true) => Ok("ready"),
+        Some(false) => Err(not_ready("the items have no vectors; run `whyrank index`".to_owned())),
+        None => Err(not_ready("the store has no items; run `whyrank import`".to_owned())),
     }
-    Ok("ready")
 }
 
 async fn metrics(State(api): State<Api>) -> Result<Response, ApiError> {

@@ -30,6 +30,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
@@ -189,6 +190,8 @@ impl Api {
             .layer(axum::middleware::from_fn_with_state(self.clone(), bodies::read))
             .layer(axum::middleware::from_fn(deadline::keep))
             .route("/openapi.json", open_api)
+            .fallback(unknown_route)
+            .method_not_allowed_fallback(wrong_method)
             // Outermost: who may not ask takes no place and is read no body of.
             .layer(axum::middleware::from_fn_with_state(self.clone(), authentication::authenticate))
             .merge(self.console())
@@ -322,4 +325,16 @@ impl Drop for Unanswered {
         self.metrics.requests.with_label_values(&[self.route, CANCELLED]).inc();
         tracing::debug!(route = self.route, "the caller left before the answer");
     }
+}
+
+/// Nothing is at the path.
+async fn unknown_route(uri: Uri) -> ApiError {
+    let message = format!("there is nothing at {}; /openapi.json tells what there is", uri.path());
+    ApiError::new(Cause::UnknownRoute, message)
+}
+
+/// Something is at the path, for other methods.
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} takes no {method}; /openapi.json tells what it takes", uri.path());
+    ApiError::new(Cause::WrongMethod, message)
 }

@@ -33,7 +33,7 @@ pub enum ImportError {
         path: PathBuf,
     },
     /// The operating system refused.
-    #[error("the {table} file {} cannot be read: {source}", path.display())]
+    #[error("the {table} file {} cannot be read", path.display())]
     File {
         /// The table.
         table: &'static str,
@@ -70,6 +70,14 @@ pub enum ImportError {
         missing: Vec<String>,
         /// The columns that are.
         found: Vec<String>,
+    },
+    /// There is nothing to learn from.
+    #[error("the {table} file {} has no rows", path.display())]
+    NoRows {
+        /// The table.
+        table: &'static str,
+        /// The file.
+        path: PathBuf,
     },
     /// The caller asked to stop.
     #[error("the import was cancelled")]

@@ -34,8 +34,10 @@ pub use settings::{
 
 use interactions::Interactions;
 use source::Source;
-use tables::{Columns, Items, Table, Users};
+use tables::{Columns, Ids, Items, Table, Users};
 
+/// The name of the one table that there must be.
+const INTERACTIONS: &str = "interactions";
 /// Rows between two reports of the progress.
 const ROWS_PER_REPORT: u64 = 1024;
 
@@ -54,44 +56,74 @@ pub fn import(
     let mut known_items = None;
     let mut known_users = None;
 
-    let table = &settings.items;
-    if let Some(path) = &table.path {
-        let mut columns = Columns::default();
-        let mut items = Items::new(settings, &mut columns);
-        let source =
-            source(settings, "items", path, table.format, &table.delimiter, &table.quote, columns);
+    if let Some((source, mut items)) = items_table(settings) {
         report.items = read(source, settings.examples, &mut items, progress)?;
         dataset.items = items.rows;
         known_items = Some(items.ids);
     }
-    let table = &settings.users;
-    if let Some(path) = &table.path {
-        let mut columns = Columns::default();
-        let mut users = Users::new(settings, &mut columns);
-        let source =
-            source(settings, "users", path, table.format, &table.delimiter, &table.quote, columns);
+    if let Some((source, mut users)) = users_table(settings) {
         report.users = read(source, settings.examples, &mut users, progress)?;
         dataset.users = users.rows;
         known_users = Some(users.ids);
     }
-    let table = &settings.interactions;
-    let path = table.path.as_ref().ok_or(ImportError::NoInteractions)?;
-    let mut columns = Columns::default();
-    let mut interactions = Interactions::new(settings, &mut columns, known_users, known_items);
-    let source = source(
-        settings,
-        "interactions",
-        path,
-        table.format,
-        &table.delimiter,
-        &table.quote,
-        columns,
-    );
+    let (source, mut interactions) = interactions_table(settings, known_users, known_items)?;
+    let (table, path) = (source.table, source.path.to_owned());
     report.interactions = read(source, settings.examples, &mut interactions, progress)?;
+    if report.interactions.read == 0 {
+        return Err(ImportError::NoRows { table, path });
+    }
     dataset.interactions = interactions.into_rows();
 
     report.fingerprint = dataset.fingerprint();
     Ok((dataset, report))
+}
+
+/// Whether each configured table can be opened, has the configured columns as far as its format tells before
+/// its rows, and a first row where one is needed. What the rows hold is not looked at.
+pub fn check_heads(settings: &ImportSettings) -> Vec<(&'static str, Result<()>)> {
+    let mut sources = Vec::new();
+    sources.extend(interactions_table(settings, None, None).ok().map(|(source, _)| source));
+    sources.extend(items_table(settings).map(|(source, _)| source));
+    sources.extend(users_table(settings).map(|(source, _)| source));
+    let check = |source: Source<'_>| {
+        let (table, path) = (source.table, source.path.to_owned());
+        let needed = table == INTERACTIONS;
+        let mut rows = source::open(source)?;
+        let empty = needed && rows.next_row()?.is_none();
+        if empty { Err(ImportError::NoRows { table, path }) } else { Ok(()) }
+    };
+    sources.into_iter().map(|source| (source.table, check(source))).collect()
+}
+
+fn items_table(settings: &ImportSettings) -> Option<(Source<'_>, Items<'_>)> {
+    let table = &settings.items;
+    let path = table.path.as_ref()?;
+    let mut columns = Columns::default();
+    let items = Items::new(settings, &mut columns);
+    let (format, delimiter, quote) = (table.format, &table.delimiter, &table.quote);
+    Some((source(settings, "items", path, format, delimiter, quote, columns), items))
+}
+
+fn users_table(settings: &ImportSettings) -> Option<(Source<'_>, Users<'_>)> {
+    let table = &settings.users;
+    let path = table.path.as_ref()?;
+    let mut columns = Columns::default();
+    let users = Users::new(settings, &mut columns);
+    let (format, delimiter, quote) = (table.format, &table.delimiter, &table.quote);
+    Some((source(settings, "users", path, format, delimiter, quote, columns), users))
+}
+
+fn interactions_table(
+    settings: &ImportSettings,
+    known_users: Option<Ids>,
+    known_items: Option<Ids>,
+) -> Result<(Source<'_>, Interactions<'_>)> {
+    let table = &settings.interactions;
+    let path = table.path.as_ref().ok_or(ImportError::NoInteractions)?;
+    let mut columns = Columns::default();
+    let interactions = Interactions::new(settings, &mut columns, known_users, known_items);
+    let (format, delimiter, quote) = (table.format, &table.delimiter, &table.quote);
+    Ok((source(settings, INTERACTIONS, path, format, delimiter, quote, columns), interactions))
 }
 
 fn source<'a>(

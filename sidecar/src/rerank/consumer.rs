@@ -105,12 +105,13 @@ pub(super) async fn from_history(
             "`history` has {count} interactions, more than {most} (`rerank.maximum_history`)"
         )));
     }
+    let learned = reranker.learned_ratings();
     let mut history = Vec::with_capacity(given.len());
     let mut expected = Vec::with_capacity(given.len());
     let mut seen = Vec::new();
     for (place, interaction) in given.iter().enumerate() {
-        if !interaction.rating.is_finite() {
-            return Err(invalid(format!("`history[{place}].rating` is not a finite number")));
+        if let Some(why) = reranker.scale.refusal(interaction.rating, learned) {
+            return Err(invalid(format!("`history[{place}].rating` is {why}")));
         }
         let (vector, statistics) = match (&interaction.item, &interaction.text) {
             (Some(item), None) => {

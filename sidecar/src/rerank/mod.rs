@@ -257,6 +257,11 @@ impl Reranker {
         Bound::new(self.settings.maximum_text_influence, self.scale)
     }
 
+    /// The lowest and the highest rating that the ranker learned from, if it says so.
+    pub(crate) fn learned_ratings(&self) -> Option<[f32; 2]> {
+        self.models.current().and_then(|models| models.ranker.ratings())
+    }
+
     fn history_length(&self) -> usize {
         self.models.current().map_or(0, |models| models.ranker.history_length())
     }

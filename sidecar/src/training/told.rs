@@ -9,10 +9,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use ndarray::{Array2, Axis, concatenate};
 use tokio_util::sync::CancellationToken;
 use whyrank_models::autoencoder::Autoencoder;
-use whyrank_models::explainer::{ExplainerExamples, TrainedExplainer};
+use whyrank_models::explainer::TrainedExplainer;
 use whyrank_plugin::{Codes, ItemId, ItemRecord, Source};
 
 use super::Trainer;
+use super::codes::{ExplainedPairs, table};
 use super::comparison::Examples;
 use crate::writing::{Pair, PairWriter};
 
@@ -38,8 +39,7 @@ pub(super) fn predict_all<'a>(
     if count == 0 {
         return Ok(Vec::new());
     }
-    let table = |values: Vec<f32>| Array2::from_shape_vec((count, values.len() / count), values);
-    let codes = explainer.predict(table(users)?.view(), table(items)?.view())?;
+    let codes = explainer.predict(table(users, count)?.view(), table(items, count)?.view())?;
     Ok(rows(&codes.positive, &codes.negative))
 }
 
@@ -153,31 +153,15 @@ impl Trainer {
         codes: &[Codes],
         seed: u64,
     ) -> Result<TrainedExplainer> {
-        let learned =
-            places.iter().zip(codes).filter(|(place, _)| examples.is_learned_from(**place));
-        let learned: Vec<(&usize, &Codes)> = learned.collect();
-        let (mut user, mut item) = (Vec::new(), Vec::new());
-        let (mut positive, mut negative) = (Vec::new(), Vec::new());
-        for (place, codes) in &learned {
-            let (of_user, of_item) = examples.vectors(**place)?;
-            user.extend(of_user);
-            item.extend(of_item);
-            positive.extend(&codes.positive);
-            negative.extend(&codes.negative);
+        let mut explained = ExplainedPairs::default();
+        for (place, codes) in places.iter().zip(codes) {
+            if examples.is_learned_from(*place) {
+                let (user, item) = examples.vectors(*place)?;
+                explained.push(user, item, codes);
+            }
         }
-        let dimension = self.settings.vectors.factorisation.dimension;
-        let code = self.settings.autoencoder.code;
-        let table = |values, width| Array2::from_shape_vec((learned.len(), width), values);
-        let (user, item) = (table(user, dimension)?, table(item, dimension)?);
-        let (positive, negative) = (table(positive, code)?, table(negative, code)?);
-        let known = ExplainerExamples {
-            user: user.view(),
-            item: item.view(),
-            positive: positive.view(),
-            negative: negative.view(),
-        };
         let mut settings = self.settings.explainer.clone();
         settings.training.seed = seed;
-        Ok(TrainedExplainer::train(&known, &settings, self.progress.as_ref())?)
+        explained.train(&settings, self.progress.as_ref())
     }
 }

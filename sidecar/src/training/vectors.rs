@@ -93,6 +93,16 @@ impl Trainer {
         Ok(outcome)
     }
 
+    /// Refuses a stage that needs vectors before there are any.
+    pub(super) fn require_vectors(&self) -> Result<()> {
+        let learned = self.settings.vectors.source == VectorSource::Learned;
+        ensure!(
+            !learned || self.paths.factorisation().exists(),
+            "there are no vectors yet: run `whyrank train vectors`"
+        );
+        Ok(())
+    }
+
     /// The factorisation that was learned, and the row of each item in it.
     ///
     /// # Errors

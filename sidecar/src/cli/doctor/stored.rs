@@ -111,6 +111,14 @@ async fn collections(
             (Err(error), _) => findings.fault(what, error.to_string(), unreachable(settings)),
         }
     }
+    if let Ok(Some(false)) = storage.items_have_vectors().await {
+        let todo = "whyrank index, or whyrank train vectors before it where nothing is trained yet";
+        findings.fault(
+            "vectors of items",
+            "those looked at have none, so that none is found",
+            todo,
+        );
+    }
     if let Some(encoder) = encoder {
         codes(storage, encoder, findings).await;
     }
