@@ -58,6 +58,9 @@ pub(super) fn recommendations(response: &RecommendResponse) -> String {
         table.add_row(row(result));
     }
     let mut text = table.to_string();
+    if response.results.is_empty() {
+        text = "Nothing is left to recommend: no item that the consumer has not rated passes the filter.".to_owned();
+    }
     if let Some(degraded) = &response.degraded {
         text.push_str(&format!("\nIn retrieval order ({}): {}", degraded.reason, degraded.message));
     }

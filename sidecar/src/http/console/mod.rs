@@ -325,6 +325,8 @@ fn title(cause: Cause) -> &'static str {
         Cause::Full => "The server is busy",
         Cause::NotReady => "Not ready",
         Cause::Deadline => "It took too long",
+        Cause::UnknownRoute => "There is no such page",
+        Cause::WrongMethod => "That cannot be asked this way",
         Cause::Internal => "Something failed",
     }
 }
