@@ -31,7 +31,9 @@ fn run(settings: &ImportSettings) -> (Dataset, ImportReport) {
 }
 
 fn check_error(settings: &ImportSettings, expected: &[&str]) {
-    let message = import(settings, &Silent).expect_err("must fail").to_string();
+    // As the command line tells it, with its causes.
+    let fault = anyhow::Error::from(import(settings, &Silent).expect_err("must fail"));
+    let message = format!("{fault:#}");
     for part in expected {
         assert!(message.contains(part), "`{message}` does not say `{part}`");
     }
